@@ -1,0 +1,245 @@
+"""Names and paths of a store: the only place that knows where anything lies.
+
+A path is relative to the store's URL, with `/` between its parts.
+
+```
+{project}/{id}/m/{n:08d}.json                       claim
+{project}/{id}/t/{n:08d}-{nonce}/                   term: base.json, end.json, merge.json, s/…, a{i}/s/…
+{project}/{id}/v/{nonce}/                           evaluation: s/…
+{project}/{id}/pins/{child nonce}.json              pin
+{project}/{id}/j/{nonce}/                           journal of a writer (local stores)
+…/s/{stream}/{a // 1000:06d}/{a:09d}-{b:09d}_{first clock}_{last clock}.parquet
+```
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from rewind_logger.errors import ConfigError, CorruptError
+from rewind_logger.types import RunRef
+
+GROUP_SIZE = 1000
+"""Flush numbers a folder of segments: one listing of an object store returns as many names at a time."""
+
+MAX_NAME_CHARACTERS = 128
+MAX_NAME_BYTES = 200
+"""In UTF-8. File systems take 255 bytes a name; what remains is for suffixes that tools append."""
+
+RESERVED_NAMES = frozenset({"m", "t", "v", "j", "a", "pins", "checkpoints"})
+"""The folders of a run. As a run's id they could not be told from them: `x/y/t` may be a run of project `x/y`."""
+
+_DEVICE_NAMES = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"}
+)
+"""Names that Windows gives to devices, with or without an extension."""
+
+_FORBIDDEN = re.compile(r'[@?#%*:<>|"/\\]')
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CLAIM = re.compile(r"([0-9]{8,18})\.json")
+_SEGMENT = re.compile(r"([0-9]{9,18})-([0-9]{9,18})_(-?[0-9]{1,19})_(-?[0-9]{1,19})\.parquet")
+_CLOCK_MIN, _CLOCK_MAX = -(2**63), 2**63 - 1
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return a name that may become a folder in any store, or refuse it.
+
+    Args:
+        kind: What is named, for the message: "project", "entity" or "run id".
+        name: The name, a single part of a path. Letters of any script and inner spaces are fine.
+
+    Returns:
+        `name`, unchanged.
+
+    Raises:
+        ConfigError: If the name is no string, is empty, longer than 128 characters or 200 UTF-8 bytes, begins with a
+            dot, ends with a dot, begins or ends with white space, holds a separator, a control character or one of
+            `@ ? # % * : < > | "`, or is reserved; the message names the kind and the name.
+
+    Example:
+        >>> check_name("run id", "lr 3e-4, größer")
+        'lr 3e-4, größer'
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"The {kind} {name!r} is a {type(name).__name__}, not a str: give it as text.")
+    wrong = _what_is_wrong(name)
+    if wrong:
+        shown = repr(name) if len(name) <= MAX_NAME_CHARACTERS else repr(name[:40]) + "…"
+        raise ConfigError(f"The {kind} {shown} cannot be used: it {wrong}.")
+    return name
+
+
+def _what_is_wrong(name: str) -> str | None:
+    """Say what is wrong with a name, and what to use instead, as the end of a sentence."""
+    if not name:
+        return "is empty; use at least one character"
+    if unprintable := _UNPRINTABLE.search(name):
+        what = "half of a surrogate pair" if "\ud800" <= unprintable[0] <= "\udfff" else "a control character"
+        return f"holds {what} ({unprintable[0]!r}); use printable characters only"
+    if forbidden := _FORBIDDEN.search(name):
+        return f"holds {forbidden[0]!r}; use letters, digits, spaces, '-', '_' and '.'"
+    if name.startswith("."):
+        return "begins with a dot; begin with a letter or a digit"
+    if name != name.strip():
+        return "begins or ends with white space; leave that out"
+    if name.endswith("."):
+        return "ends with a dot, which some file systems drop; leave that out"
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"has {len(name)} characters; use at most {MAX_NAME_CHARACTERS}"
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        return f"has {size} bytes in UTF-8; use at most {MAX_NAME_BYTES}"
+    if name.lower() in RESERVED_NAMES:
+        reserved = ", ".join(sorted(RESERVED_NAMES))
+        return f"is reserved, for the folders of a run ({reserved}); use a longer name, such as 'run-{name}'"
+    if name.lower().partition(".")[0].rstrip() in _DEVICE_NAMES:
+        return f"is the name of a device on Windows; use another, such as 'run-{name}'"
+    return None
+
+
+class RunPaths:
+    """Where the parts of one run lie.
+
+    Example:
+        >>> RunPaths(RunRef("digits", "r1")).claim(7)
+        'digits/r1/m/00000007.json'
+    """
+
+    def __init__(self, run: RunRef) -> None:
+        """Take a run whose names have passed `check_name`."""
+        self.root = str(run)
+        self.claims = f"{self.root}/m"
+        self.terms = f"{self.root}/t"
+        self.evaluations = f"{self.root}/v"
+        self.pins = f"{self.root}/pins"
+        self.journals = f"{self.root}/j"
+
+    def claim(self, n: int) -> str:
+        """Return the path of claim `n`."""
+        return f"{self.claims}/{n:08d}.json"
+
+    def parse_claim(self, name: str) -> int | None:
+        """Return the number of the claim that has this file name, None if the name is no claim's."""
+        match = _CLAIM.fullmatch(name)
+        if match is None:
+            return None
+        n = int(match[1])
+        return n if name == f"{n:08d}.json" else None
+
+    def term(self, n: int, nonce: str) -> str:
+        """Return the folder of the term that claim `n` with this nonce began."""
+        return f"{self.terms}/{n:08d}-{nonce}"
+
+    def pin(self, child_nonce: str) -> str:
+        """Return the path of the pin that keeps this run for a fork."""
+        return f"{self.pins}/{child_nonce}.json"
+
+    def evaluation(self, nonce: str) -> str:
+        """Return the folder of an evaluation."""
+        return f"{self.evaluations}/{nonce}"
+
+
+class SegmentName(NamedTuple):
+    """The file name of a segment, which says all that is needed to skip it.
+
+    Example:
+        >>> str(SegmentName(0, 63, -1, 1999))
+        '000000000-000000063_-1_1999.parquet'
+    """
+
+    first: int
+    """The first flush that it holds (inclusive)."""
+    last: int
+    """The last flush that it holds (inclusive)."""
+    first_clock: int
+    """The smallest clock of its rows (inclusive)."""
+    last_clock: int
+    """The largest clock of its rows (inclusive)."""
+
+    def __str__(self) -> str:
+        """Return the file name."""
+        return f"{self.first:09d}-{self.last:09d}_{self.first_clock}_{self.last_clock}.parquet"
+
+    @staticmethod
+    def parse(name: str) -> SegmentName | None:
+        """Return the parts of a segment's file name, None if the name is not exactly one that we write."""
+        match = _SEGMENT.fullmatch(name)
+        if match is None:
+            return None
+        parsed = SegmentName(*map(int, match.groups()))
+        ordered = parsed.first <= parsed.last and _CLOCK_MIN <= parsed.first_clock <= parsed.last_clock <= _CLOCK_MAX
+        return parsed if ordered and str(parsed) == name else None
+
+
+def base(folder: str) -> str:
+    """Return the path of a term's base."""
+    return f"{folder}/base.json"
+
+
+def end(folder: str) -> str:
+    """Return the path of a term's closing mark."""
+    return f"{folder}/end.json"
+
+
+def merge(folder: str) -> str:
+    """Return the path of the record that says which ancestors a term has merged into its own folder."""
+    return f"{folder}/merge.json"
+
+
+def merged(folder: str, i: int) -> str:
+    """Return the `i`-th folder of merged ancestors within a term; it holds segments as a term does."""
+    return f"{folder}/a{i}"
+
+
+def streams(folder: str) -> str:
+    """Return the folder that holds a folder for each stream of a term, an evaluation or merged ancestors."""
+    return f"{folder}/s"
+
+
+def stream(folder: str, stream: str) -> str:
+    """Return the folder of one stream, which holds its groups."""
+    return f"{folder}/s/{stream}"
+
+
+def group(folder: str, stream: str, a: int) -> str:
+    """Return the folder of the segments whose first flush lies in the same thousand as `a`."""
+    return f"{folder}/s/{stream}/{a // GROUP_SIZE:06d}"
+
+
+def segment(folder: str, stream: str, name: SegmentName) -> str:
+    """Return the path of a segment."""
+    return f"{group(folder, stream, name.first)}/{name}"
+
+
+def relative(folder: str, run: RunRef) -> str:
+    """Write a lineage folder so that the run may be copied or moved as a whole.
+
+    Returns:
+        "./t/…" for a folder of `run` itself; any other stays relative to the store, "project/id/t/…".
+    """
+    # Not the whole root: below "x/y" lie also the runs of project "x/y", and they do not move with run "x/y".
+    own = folder.startswith((f"{run}/t/", f"{run}/v/"))
+    return folder.replace(f"{run}/", "./", 1) if own else folder
+
+
+def absolute(text: str, run: RunRef) -> str:
+    """Read what `relative` wrote.
+
+    Returns:
+        The folder, relative to the store.
+
+    Raises:
+        CorruptError: If the text could point out of the store, or is no folder that this package writes: a store is
+            data, and someone else may have written it.
+    """
+    if not isinstance(text, str):
+        raise CorruptError(f"The lineage of run {run} names a folder {text!r}, which is no text.")
+    rest = text.removeprefix("./")
+    for part in rest.split("/"):
+        if not part or part in (".", "..") or _UNPRINTABLE.search(part) or _FORBIDDEN.search(part):
+            raise CorruptError(
+                f"The lineage of run {run} names the folder {text[:200]!r}, which cannot be one of this store: "
+                "the base that names it was damaged or not written by this package."
+            )
+    return f"{run}/{rest}" if rest != text else text
