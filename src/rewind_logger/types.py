@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Union
+from typing import Literal, NamedTuple, Union
 
 Scalar = Union[float, int, bool, str]  # noqa: UP007  (evaluated at import, Python 3.10 on)
 """A value that a row can keep."""
@@ -52,8 +52,7 @@ class Position:
     """The first training step that is *not* kept (exclusive). None: the end of the revision."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What one `log()` call gave.
 
     `values` is flat: its keys are full names (nested dicts joined with `/`), its values scalars.
