@@ -1,0 +1,147 @@
+"""Journal frames: what a writer's journal is made of.
+
+A frame is the length of its payload (u32, little-endian), the crc32 of its payload (u32, little-endian) and the
+payload, one msgpack value: a map is a header, an array is a row. msgpack and not JSON, which turns NaN into null and
+takes longer.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, Union
+
+import msgspec
+
+from rewind_logger.errors import CorruptError, LogValueError
+from rewind_logger.types import Row, Scalar
+
+MAX_PAYLOAD = 2**30
+"""Bytes that a payload may have (inclusive); a length beyond it is no length."""
+
+_HEAD = struct.Struct("<II")
+_pack_head = _HEAD.pack
+_crc32 = zlib.crc32
+_encode = msgspec.msgpack.Encoder().encode
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_decode_row = msgspec.msgpack.Decoder(
+    tuple[_Natural, _Natural, Union[_Int64, None], Union[_Int64, None], _Int64, dict[str, Scalar]]  # noqa: UP007
+).decode
+_decode_header = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, ArithmeticError, TypeError, RecursionError)
+
+
+class JournalRow(NamedTuple):
+    """A row as it stands in a journal: a `Row` whose clock may not be known yet.
+
+    What is logged before a run is open (hyperparameters often are) belongs to the term that is opened next, and gets
+    its clock from it.
+    """
+
+    row: int
+    """Number of this row in its stream and journal, from 0."""
+    clock: int | None
+    """The training step at which it was logged; None: not known until the run is opened."""
+    step: int | None
+    """The step that the caller gave, where it differs from the clock."""
+    time_ms: int
+    """Wall time in milliseconds since 1970-01-01 UTC."""
+    values: Mapping[str, Scalar]
+
+    def at(self, clock: int) -> Row:
+        """Return the row with its own clock, or with `clock` where it has none."""
+        return Row(self.row, clock if self.clock is None else self.clock, self.step, self.time_ms, self.values)
+
+
+def frame(payload: bytes) -> bytes:
+    """Return the frame of a payload.
+
+    Raises:
+        LogValueError: If the payload is larger than 1 GiB.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise LogValueError(f"A row of {len(payload):,} bytes was logged, the limit is 1 GiB: log it in several calls.")
+    return _pack_head(len(payload), _crc32(payload)) + payload
+
+
+def read_frames(data: bytes) -> tuple[list[bytes], int]:
+    """Return the payloads of all whole frames from the start of `data`, and how many bytes they take.
+
+    A process can be killed within a write, and a machine within a page: the first frame that is torn or damaged ends
+    the journal, and nothing is looked for behind it.
+
+    Args:
+        data: The content of a journal file, from its start.
+
+    Returns:
+        The payloads, and the number of bytes up to the end of the last whole frame.
+    """
+    payloads = []
+    view = memoryview(data)
+    at = 0
+    while at + _HEAD.size <= len(view):
+        length, crc = _HEAD.unpack_from(view, at)
+        start, stop = at + _HEAD.size, at + _HEAD.size + length
+        # No payload is empty, but the crc32 of nothing is 0: zeros, with which some file systems fill the end of a
+        # file after a power cut, would else read as frames.
+        if not 0 < length <= MAX_PAYLOAD or stop > len(view) or _crc32(view[start:stop]) != crc:
+            break
+        payloads.append(bytes(view[start:stop]))
+        at = stop
+    return payloads, at
+
+
+def encode_row(
+    stream_index: int, row: int, clock: int | None, step: int | None, time_ms: int, values: Mapping[str, Scalar]
+) -> bytes:
+    """Return the payload of a row.
+
+    Args:
+        stream_index: Which stream it belongs to; the journal's header names them.
+        row: Number of the row in its stream and journal.
+        clock: The training step; None: not known until the run is opened.
+        step: The step that the caller gave, where it differs from the clock.
+        time_ms: Wall time in milliseconds since 1970-01-01 UTC.
+        values: Flat keys and plain scalars.
+
+    Raises:
+        OverflowError: If an int has more than 64 bits; `values.flatten` tells which.
+        UnicodeEncodeError: If a text holds half of a surrogate pair; likewise.
+    """
+    return _encode((stream_index, row, clock, step, time_ms, values))
+
+
+def decode_row(payload: bytes) -> tuple[int, JournalRow]:
+    """Return the stream index and the row of a row's payload.
+
+    Raises:
+        CorruptError: If the payload is not one that `encode_row` writes.
+    """
+    try:
+        stream_index, row, clock, step, time_ms, values = _decode_row(payload)
+    except _DECODE_ERRORS as error:
+        raise CorruptError(f"A row of a journal does not decode ({error}): the journal is not one of ours.") from error
+    return stream_index, JournalRow(row, clock, step, time_ms, values)
+
+
+def encode_header(header: Mapping[str, Any]) -> bytes:
+    """Return the payload of a header: a map of text to plain values."""
+    return _encode(header)
+
+
+def decode(payload: bytes) -> dict[str, Any] | tuple[int, JournalRow]:
+    """Return what a payload holds: a dict is a header, a tuple is the stream index and the row.
+
+    Raises:
+        CorruptError: If it is neither.
+    """
+    if payload[:1] and (payload[0] & 0xF0 == 0x80 or payload[0] in (0xDE, 0xDF)):  # msgpack's maps
+        try:
+            return _decode_header(payload)
+        except _DECODE_ERRORS as error:
+            raise CorruptError(f"A header of a journal does not decode ({error}): it is not one of ours.") from error
+    return decode_row(payload)
