@@ -52,5 +52,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The names that are loaded on demand too."""
-    return sorted({*globals(), *_LOADED_ON_DEMAND})
+    """The public names, also those that are not loaded yet."""
+    return __all__
