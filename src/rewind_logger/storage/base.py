@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from rewind_logger.errors import ConfigError, StorageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +23,51 @@ class ObjectInfo:
     """Size in bytes; None for a folder."""
 
 
+Listing: TypeAlias = list[ObjectInfo]
+"""What lies directly in one folder, sorted by name."""
+
+
+def check_path(path: str) -> str:
+    """Return a path that may name an object or a folder, or refuse it.
+
+    Names are made, and their spelling is checked, by `rewind_logger.format.names`; this is the last line of defence
+    against a path that would leave the store.
+
+    Raises:
+        ConfigError: If a part of it is empty, begins with a dot (so `.` and `..` too), or holds a NUL.
+    """
+    if "\0" in path or any(not part or part.startswith(".") for part in path.split("/")):
+        raise ConfigError(
+            f"{path!r} is no path within a store: between single slashes give parts that do not begin with a dot."
+        )
+    return path
+
+
+def raise_first(outcomes: Iterable[T | Exception]) -> list[T]:
+    """Return `outcomes`, or raise the first of them that is an error."""
+    values: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        values.append(outcome)
+    return values
+
+
+def outcome_of(request: Callable[[str], T], path: str) -> T | Exception:
+    """Return what `request(path)` returns, or the error that it raises of those that a storage documents."""
+    try:
+        return request(path)
+    except (FileNotFoundError, StorageError) as error:
+        return error
+
+
 class Storage(ABC):
     """A flat space of immutable-by-convention objects under one URL.
 
-    Paths are relative to the URL, with `/` between their parts. Every method is synchronous and may be called from
-    several threads. A missing object is a `FileNotFoundError`; every other failure is a
-    `rewind_logger.errors.StorageError`, and a `TransientStorageError` where trying again may help.
+    Paths are relative to the URL, with `/` between their parts; no part is empty or begins with a dot (names that do
+    are the backends' own, and never listed). Every method is synchronous and may be called from several threads, and
+    an instance survives `pickle`, `deepcopy` and `os.fork`. A missing object is a `FileNotFoundError`; every other
+    failure is a `rewind_logger.errors.StorageError`, and a `TransientStorageError` where trying again may help.
     """
 
     url: str
@@ -32,12 +76,18 @@ class Storage(ABC):
     local_path: Path | None = None
     """The folder on this machine's disk, None for a remote store."""
 
+    conditional: bool | None = None
+    """Whether `create` is known never to replace an object, by how the backend is made; None where only a probe can
+    tell (`rewind_logger.storage.probe`)."""
+
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
         """Create an object only if there is none of that name; return whether this call created it.
 
         The object appears whole or not at all, and of several callers at most one is told True. False says that the
-        object exists; it may then be the caller's own, when the store's reply to an earlier attempt was lost.
+        object exists; it may then be the caller's own, when the store's reply to an earlier attempt was lost. So the
+        bytes should hold something that only this caller can have written (a nonce), and a caller that was told
+        False, or was given an error, reads the object to find out whose it is.
         """
 
     @abstractmethod
@@ -56,13 +106,6 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def list(self, folder: str) -> list[ObjectInfo]:
-        """Return what lies directly in a folder, sorted by name; an empty list where there is no such folder.
-
-        Never answered from a cache: it sees every write that was acknowledged before it, by whomever.
-        """
-
-    @abstractmethod
     def size(self, path: str) -> int:
         """Return the size of an object in bytes."""
 
@@ -70,10 +113,32 @@ class Storage(ABC):
     def delete(self, path: str) -> None:
         """Remove an object; one that is missing is no error."""
 
-    def read_many(self, paths: Iterable[str]) -> list[bytes]:
-        """Return whole objects, in the order of `paths`; backends that can do so ask for them at the same time."""
-        return [self.read(path) for path in paths]
+    def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
+        """Return for each path the whole object or the error that reading it gave, in the order of `paths`.
 
-    def map_lists(self, folders: Iterable[str]) -> "list[list[ObjectInfo]]":
-        """Return `list(folder)` of each folder, in order; backends that can do so ask for them at the same time."""
-        return [self.list(folder) for folder in folders]
+        The error is one that `read` documents. Backends that can do so ask for several at the same time.
+        """
+        return [outcome_of(self.read, path) for path in paths]
+
+    def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
+        """Return for each folder its listing or the error that listing it gave, in the order of `folders`."""
+        return [outcome_of(self.list, folder) for folder in folders]
+
+    def read_many(self, paths: Iterable[str]) -> list[bytes]:
+        """Return whole objects, in the order of `paths`; the first error is raised once all were asked for."""
+        return raise_first(self.read_each(paths))
+
+    def map_lists(self, folders: Iterable[str]) -> list[Listing]:
+        """Return `list(folder)` of each folder, in order; the first error is raised once all were asked for."""
+        return raise_first(self.list_each(folders))
+
+    @abstractmethod
+    def list(self, folder: str) -> Listing:
+        """Return what lies directly in a folder, sorted by name; an empty list where there is no such folder.
+
+        `""` is the store itself. Never answered from a cache: it sees every write that was acknowledged before it, by
+        whomever. Whether a folder outlives its last object is left to the backend.
+        """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"

@@ -1,0 +1,221 @@
+"""A storage in a folder of this machine, or of a network file system that is mounted on it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path
+from rewind_logger.storage.translate import from_os
+
+_LINK_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK})
+"""What file systems without hard links answer: FAT, exFAT, some of FUSE and SMB, Android's shared storage."""
+
+_FOLDER_SYNC_REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF})
+"""What file systems answer that cannot sync a folder, and have no need to, or no way."""
+
+
+class LocalStorage(Storage):
+    """Objects as files below a folder, which is made when the first one is written.
+
+    A file is written under a hidden name and synced, and then given its name; the folder is synced after that. So it
+    is seen whole or not at all, and once a method has returned it outlives a loss of power.
+
+    `create` gives the name by a hard link, which fails if there is one. Where links are refused it reserves the name by
+    an empty file (`O_EXCL`), which the written one then replaces: still one winner and never half an object, but for
+    a moment an empty one is seen, and it stays if the machine dies in that moment.
+
+    Args:
+        folder: Where the store is; relative to the present working directory.
+        link: Gives a file a second name, as `os.link`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     storage = LocalStorage(folder)
+        ...     storage.create("a/b", b"first"), storage.create("a/b", b"second"), storage.read("a/b")
+        (True, False, b'first')
+    """
+
+    conditional = True
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, link: Callable[[str | Path, str | Path], object] = os.link
+    ) -> None:
+        self.local_path: Path = Path(os.path.abspath(folder))
+        self.url = str(self.local_path)
+        self._link = link
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `Storage.create`."""
+        target = self._locate(path)
+        with _translated("create", target):
+            if target.exists():  # Spares the losers' writes; the link decides.
+                return False
+            temporary = _write_temporary(target, data)
+            try:
+                created = self._give_name(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            if created:
+                _sync_folder(target.parent)
+            return created
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Storage.put`."""
+        target = self._locate(path)
+        with _translated("write", target):
+            temporary = _write_temporary(target, data)
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink()
+                raise
+            _sync_folder(target.parent)
+
+    def read(self, path: str) -> bytes:
+        """See `Storage.read`."""
+        target = self._locate(path)
+        with _translated("read", target), open(target, "rb") as file:
+            return file.read()
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """See `Storage.read_range`."""
+        target = self._locate(path)
+        with _translated("read", target), open(target, "rb") as file:
+            if start < 0:
+                size = file.seek(0, os.SEEK_END)
+                start, stop = max(0, size + start), size
+            file.seek(start)
+            return file.read(max(0, stop - start))
+
+    def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        target = self._locate(path)
+        with _translated("look up", target):
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+            return target.stat().st_size
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        target = self._locate(path)
+        with suppress(FileNotFoundError), _translated("delete", target):
+            if not target.is_dir():
+                target.unlink()
+
+    def list(self, folder: str) -> Listing:
+        """See `Storage.list`."""
+        target = self._locate(folder) if folder else self.local_path
+        try:
+            with _translated("list", target), os.scandir(target) as entries:
+                lines = [line for entry in entries if (line := _line(entry)) is not None]
+        except FileNotFoundError:
+            return []
+        return sorted(lines, key=lambda line: line.name)
+
+    def _locate(self, path: str) -> Path:
+        """Return the file of an object."""
+        return self.local_path / check_path(path)
+
+    def _give_name(self, temporary: Path, target: Path) -> bool:
+        """Name a written file, unless the name is taken; return whether it was free."""
+        try:
+            self._link(temporary, target)
+        except FileExistsError:
+            # A file server may have linked it and lost its reply; the client then tries again and is told that the
+            # name is taken. The file having two names is the way to tell that open(2) gives.
+            return temporary.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno not in _LINK_REFUSED:
+                raise
+            try:
+                os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return False
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                target.unlink()
+                raise
+        return True
+
+
+def _write_temporary(target: Path, data: bytes) -> Path:
+    """Write and sync a file of a hidden name beside `target`, making the folder if need be."""
+    # Not by `tempfile`, whose files only their owner may read.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+    except FileNotFoundError:
+        _make_folder(target.parent)
+        descriptor = os.open(temporary, flags, 0o666)
+    try:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        temporary.unlink()
+        raise
+    return temporary
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, synced, as a synced file in a folder that is lost is lost as well."""
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+        return
+    except FileNotFoundError:
+        _make_folder(folder.parent)
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a loss of power."""
+    if os.name == "nt":  # Windows opens no folders.
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _FOLDER_SYNC_REFUSED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _line(entry: os.DirEntry[str]) -> ObjectInfo | None:
+    """Describe an entry of a folder, if it is one to list and still there."""
+    if entry.name.startswith("."):
+        return None
+    try:
+        return ObjectInfo(entry.name, None if entry.is_dir() else entry.stat().st_size)
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _translated(action: str, target: Path) -> Iterator[None]:
+    """Raise the package's errors in place of the operating system's."""
+    try:
+        yield
+    except OSError as error:
+        # Object stores know no folders: where one is, or above where a file is, there is no object.
+        missing = isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
+        if missing and action not in ("create", "write"):
+            raise FileNotFoundError(errno.ENOENT, "There is no such object", str(target)) from error
+        raise from_os(error, action, str(target)) from error

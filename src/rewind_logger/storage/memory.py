@@ -1,0 +1,111 @@
+"""A storage in the memory of this process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from typing import Any
+
+from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path
+from rewind_logger.storage.redact import public_url
+from rewind_logger.storage.translate import from_os
+
+_lock = threading.Lock()
+"""One for all: `create` looks and then writes, and every `memory://` storage shares one content."""
+
+
+def _enter_child() -> None:
+    """Give a forked child a lock of its own: the parent's may have been held by a thread that is not here."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
+
+
+class MemoryStorage(Storage):
+    """Objects in fsspec's memory file system, which every storage and every `fsspec.open` in the process shares.
+
+    A forked or started process has a content of its own.
+
+    Args:
+        url: `memory://` and a path.
+    """
+
+    conditional = True
+
+    def __init__(self, url: str = "memory://") -> None:
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        self.url = public_url(url)
+        self._root: str = MemoryFileSystem._strip_protocol(url)
+        self._filesystem: Any = MemoryFileSystem()
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `Storage.create`."""
+        key = self._locate(path)
+        with _lock:
+            if key in self._filesystem.store:
+                return False
+            self._write("create", path, data)
+            return True
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Storage.put`."""
+        with _lock:
+            self._write("write", path, data)
+
+    def read(self, path: str) -> bytes:
+        """See `Storage.read`."""
+        return self._read(path)
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """See `Storage.read_range`."""
+        data = self._read(path)
+        return data[start:] if start < 0 else data[start:stop]
+
+    def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        return len(self._read(path))
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        with _lock:
+            self._filesystem.store.pop(self._locate(path), None)
+
+    def list(self, folder: str) -> Listing:
+        """See `Storage.list`."""
+        key = self._locate(folder) if folder else self._root
+        with _lock:
+            if key in self._filesystem.store:
+                return []
+            try:
+                infos = self._filesystem.ls(key, detail=True)
+            except FileNotFoundError:
+                return []
+        lines = [
+            ObjectInfo(info["name"].rpartition("/")[2], None if info["type"] == "directory" else info["size"])
+            for info in infos
+        ]
+        return sorted((line for line in lines if not line.name.startswith(".")), key=lambda line: line.name)
+
+    def _locate(self, path: str) -> str:
+        """Return the name under which the file system knows a path."""
+        return f"{self._root}/{check_path(path)}"
+
+    def _write(self, action: str, path: str, data: bytes) -> None:
+        """Write an object; the lock is held."""
+        try:
+            self._filesystem.pipe_file(self._locate(path), data)
+        except OSError as error:  # There is a folder of that name, or an object of the name of one of its folders.
+            raise from_os(error, action, f"{self.url}/{path}") from error
+
+    def _read(self, path: str) -> bytes:
+        """Return an object; other threads may replace it meanwhile, not change it."""
+        key = self._locate(path)
+        try:
+            return bytes(self._filesystem.store[key].getvalue())
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "There is no such object", f"{self.url}/{path}") from None

@@ -1,0 +1,66 @@
+"""Nothing that opens a store may show in what people see of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, urlsplit
+
+_SECRET_NAME = re.compile(r"key|secret|token|pass|cred|sas|connection_string|signature|auth|user", re.IGNORECASE)
+_HARMLESS_NAME = re.compile(r"expir|path$|file$|kms", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
+_QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
+
+_CONTAINER_PROTOCOLS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
+"""`abfss://container@account…/path`: what stands before the @ is a place, not a user."""
+
+_SHORTEST_SECRET = 4
+"""Shorter values are no secrets worth the name, and hiding each of their letters would garble the message."""
+
+
+def public_url(url: str) -> str:
+    """Return a URL without user, password and query.
+
+    Example:
+        >>> public_url("sftp://me:secret@host/runs?token=x")
+        'sftp://host/runs'
+    """
+    protocol, separator, rest = url.partition("://")
+    rest = rest.partition("?")[0]
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    if at and (protocol not in _CONTAINER_PROTOCOLS or ":" in user):
+        place = host
+    return f"{protocol}{separator}{place}{slash}{path}".rstrip("/")
+
+
+def secrets_of(url: str, options: Mapping[str, object]) -> frozenset[str]:
+    """Collect what must not be shown: the URL's user, password and query, and the options whose names tell."""
+    found = set(_secret_values(options, inherited=False))
+    place = url.partition("://")[2].partition("/")[0]
+    userinfo, at, _ = place.rpartition("@")
+    if at and public_url(url).partition("://")[2].partition("/")[0] != place:
+        found.update(userinfo.split(":"))
+        found.update(unquote(part) for part in userinfo.split(":"))
+    found.add(urlsplit(url).query)
+    return frozenset(value for value in found if len(value) >= _SHORTEST_SECRET)
+
+
+def redact(text: str, secrets: frozenset[str]) -> str:
+    """Hide `secrets`, and the user and query of every URL, in a text that a backend wrote."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return _QUERY.sub(r"\1?…", _USERINFO.sub("…@", text))
+
+
+def _secret_values(options: Mapping[str, object], *, inherited: bool) -> Iterator[str]:
+    """Walk through nested options; what lies below a secret name is secret as a whole."""
+    for name, value in options.items():
+        secret = inherited or (bool(_SECRET_NAME.search(name)) and not _HARMLESS_NAME.search(name))
+        if isinstance(value, Mapping):
+            yield from _secret_values(value, inherited=secret)
+        elif isinstance(value, str):
+            if secret:
+                yield value
+            elif "://" in value:
+                yield from secrets_of(value, {})

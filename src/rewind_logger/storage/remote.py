@@ -1,0 +1,215 @@
+"""A storage behind any other URL that fsspec knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from rewind_logger.errors import RewindError
+from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path, outcome_of
+from rewind_logger.storage.redact import public_url, secrets_of
+from rewind_logger.storage.translate import (
+    from_backend,
+    is_failed_precondition,
+    is_unsatisfiable_range,
+    is_unsupported,
+)
+
+T = TypeVar("T")
+
+CONCURRENCY = 16
+"""Requests that `read_each` and `list_each` have under way at a time. s3fs is bound by its own 2–3 ms of CPU a request,
+so more bring nothing; threads measured as fast as its event loop."""
+
+_generation = 0
+"""Raised in each forked child. A process id would do but for being given again."""
+
+
+def _enter_child() -> None:
+    """Note that this process was forked."""
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
+
+
+class FsspecStorage(Storage):
+    """Objects behind an fsspec file system.
+
+    `create` is as atomic as the backend's `pipe_file(mode="create")` is: one conditional request on S3, Google Cloud
+    Storage and Azure, nothing of the kind elsewhere, which `rewind_logger.storage.probe` finds out. Object stores
+    write whole objects; on others (SFTP, SMB) a crash in the middle of a write can leave half a file.
+
+    Args:
+        url: Where the store is, as fsspec understands it; it may hold credentials, which are not shown.
+        storage_options: What the file system's constructor takes.
+    """
+
+    suffix_ranges = False
+    """Whether the backend reads the last n bytes of an object in one request (`cat_file(start=-n)`)."""
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.url = public_url(url)
+        self._private_url = url
+        self._options = dict(storage_options or {})
+        self._secrets = secrets_of(url, self._options)
+        self._opened: dict[int, tuple[Any, str]] = {}
+        self._conditional_writes = True
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system behind this storage, for measurements and for what the seam does not offer."""
+        return self._open()[0]
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `Storage.create`."""
+        filesystem, key = self._locate(path)
+        with self._translated("create", path):
+            if self._conditional_writes:
+                try:
+                    filesystem.pipe_file(key, data, mode="create")
+                    return True
+                except Exception as error:
+                    if is_failed_precondition(error):
+                        return False
+                    if not is_unsupported(error):
+                        raise
+                    # Treated like the many that ignore the condition, so that there is one way to find both out.
+                    self._conditional_writes = False
+            filesystem.pipe_file(key, data)
+        return True
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Storage.put`."""
+        filesystem, key = self._locate(path)
+        with self._translated("write", path):
+            filesystem.pipe_file(key, data)
+
+    def read(self, path: str) -> bytes:
+        """See `Storage.read`."""
+        # Without limits, s3fs asks for the size first, to split large objects.
+        return self._read(path, 0, None)
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """See `Storage.read_range`."""
+        if start < 0:
+            if self.suffix_ranges:
+                return self._read(path, start, None)
+            stop = self.size(path)
+            start = max(0, start + stop)
+        return self._read(path, start, stop) if start < stop else b""
+
+    def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        filesystem, key = self._locate(path)
+        with self._translated("look up", path):
+            info = filesystem.info(key)
+            if info["type"] == "directory":
+                raise FileNotFoundError(key)
+            return int(info["size"])
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        filesystem, key = self._locate(path)
+        try:
+            with self._translated("delete", path):
+                # Not `rm`, which takes `*` and `[` in a name for a pattern.
+                filesystem.rm_file(key)
+        except FileNotFoundError:
+            pass
+
+    def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
+        """See `Storage.read_each`."""
+        return _at_once(self.read, paths)
+
+    def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
+        """See `Storage.list_each`."""
+        return _at_once(self.list, folders)
+
+    def list(self, folder: str) -> Listing:
+        """See `Storage.list`."""
+        filesystem, key = self._locate(folder)
+        try:
+            with self._translated("list", folder):
+                return sorted(self._lines(filesystem, key), key=lambda line: line.name)
+        except FileNotFoundError:
+            return []
+
+    def _lines(self, filesystem: Any, key: str) -> Iterator[ObjectInfo]:
+        """List a folder, in any order."""
+        for info in filesystem.ls(key, detail=True):
+            parent, _, name = info["name"].rstrip("/").rpartition("/")
+            # Listing a file gives the file itself, and Azure's lists siblings whose names begin alike.
+            if parent.lstrip("/") == key.lstrip("/") and not name.startswith("."):
+                yield ObjectInfo(name, None if info["type"] == "directory" else info["size"])
+
+    def _read(self, path: str, start: int, stop: int | None) -> bytes:
+        """Read from `start` (inclusive; negative: from the end) to `stop` (exclusive) in one request."""
+        filesystem, key = self._locate(path)
+        with self._translated("read", path):
+            try:
+                data: bytes = filesystem.cat_file(key, start=start, end=stop)
+            except Exception as error:
+                # An empty object has no first byte either.
+                if is_unsatisfiable_range(error):
+                    return b""
+                raise
+        return data
+
+    def _locate(self, path: str) -> tuple[Any, str]:
+        """Return the file system, and the name under which it knows a path."""
+        filesystem, root = self._open()
+        return filesystem, f"{root}/{check_path(path)}" if path else root
+
+    def _open(self) -> tuple[Any, str]:
+        """Return the file system of this process and the name under which it knows the store."""
+        opened = self._opened.get(_generation)
+        if opened is None:
+            with self._translated("open", ""):
+                # Of two threads that open at once one is given the other's. What a parent process opened is kept but
+                # not used: its event loop does not run here, and closing it would close the parent's connections.
+                opened = self._opened.setdefault(_generation, self._new_filesystem(self._private_url, self._options))
+        return opened
+
+    def _new_filesystem(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+        """Open the file system; return it with the name under which it knows `url`."""
+        from fsspec.core import url_to_fs
+
+        # From a cached listing, an object that someone else made is missing and a replaced one has its old size; a
+        # cached instance would be one that someone else opened with such a cache.
+        filesystem, root = url_to_fs(url, **{**options, "use_listings_cache": False, "skip_instance_cache": True})
+        return filesystem, root.rstrip("/")
+
+    @contextmanager
+    def _translated(self, action: str, path: str) -> Iterator[None]:
+        """Raise the package's errors in place of the backend's."""
+        try:
+            yield
+        except RewindError:
+            raise
+        except Exception as error:
+            where = f"{self.url}/{path}" if path else self.url
+            # A traceback prints what an error was raised from.
+            tells = any(secret in str(error) for secret in self._secrets)
+            raise from_backend(error, action, where, self._secrets) from (None if tells else error)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": {}}
+
+
+def _at_once(request: Callable[[str], T], paths: Iterable[str]) -> list[T | Exception]:
+    """Make requests of a storage at the same time; return their outcomes in the order of `paths`."""
+    todo = list(paths)
+    if len(todo) < 2:
+        return [outcome_of(request, path) for path in todo]
+    try:
+        with ThreadPoolExecutor(min(CONCURRENCY, len(todo)), thread_name_prefix="rewind-logger-read") as pool:
+            return list(pool.map(partial(outcome_of, request), todo))
+    except RuntimeError:  # The interpreter is shutting down and starts no more threads.
+        return [outcome_of(request, path) for path in todo]

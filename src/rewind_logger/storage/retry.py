@@ -1,0 +1,135 @@
+"""A storage that tries again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from rewind_logger.errors import TransientStorageError
+from rewind_logger.storage.base import Listing, Storage
+from rewind_logger.storage.wrapper import WrapperStorage
+
+T = TypeVar("T")
+
+
+def _uniform() -> float:
+    """Draw a number; a function of the module, so that it can be pickled."""
+    return random.random()
+
+
+class RetryingStorage(WrapperStorage):
+    """Try requests again that failed in a way that may pass, a bounded number of times.
+
+    The wait before attempt n + 1 is drawn between 0 and `first_wait` · 2ⁿ⁻¹, at most `longest_wait` seconds ("full
+    jitter": writers that failed together do not come back together). With the defaults a request that keeps failing is
+    given up after at most 0.2 + 0.4 + 0.8 + 1.6 = 3 s of waiting, and whatever time its attempts took.
+
+    A `create` whose reply was lost is tried again like anything else, and then meets its own object: False does not say
+    that another caller was first (`Storage.create`).
+
+    Args:
+        inner: The storage to ask.
+        attempts: How often a request is made, at most; 1 or more.
+        first_wait: Upper bound of the first wait, in seconds.
+        longest_wait: Upper bound of every wait, in seconds.
+        sleep: Waits for a number of seconds.
+        uniform: Gives a random number from 0 (inclusive) to 1.
+    """
+
+    def __init__(
+        self,
+        inner: Storage,
+        attempts: int = 5,
+        *,
+        first_wait: float = 0.2,
+        longest_wait: float = 5.0,
+        sleep: Callable[[float], None] = time.sleep,
+        uniform: Callable[[], float] = _uniform,
+    ) -> None:
+        if attempts < 1:
+            raise ValueError(f"attempts is {attempts}: a request is made once at least.")
+        super().__init__(inner)
+        self.attempts = attempts
+        self._first_wait = first_wait
+        self._longest_wait = longest_wait
+        self._sleep = sleep
+        self._uniform = uniform
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `Storage.create`."""
+        return self._retry(lambda: self.inner.create(path, data))
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Storage.put`."""
+        self._retry(lambda: self.inner.put(path, data))
+
+    def read(self, path: str) -> bytes:
+        """See `Storage.read`."""
+        return self._retry(lambda: self.inner.read(path))
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """See `Storage.read_range`."""
+        return self._retry(lambda: self.inner.read_range(path, start, stop))
+
+    def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        return self._retry(lambda: self.inner.size(path))
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        self._retry(lambda: self.inner.delete(path))
+
+    def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
+        """See `Storage.read_each`; only what failed is asked for again."""
+        return self._retry_each(self.inner.read_each, list(paths))
+
+    def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
+        """See `Storage.list_each`; only what failed is asked for again."""
+        return self._retry_each(self.inner.list_each, list(folders))
+
+    def _retry(self, request: Callable[[], T]) -> T:
+        """Make a request until it succeeds, fails for good, or was made often enough."""
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return request()
+            except TransientStorageError as error:
+                if attempt == self.attempts:
+                    raise self._given_up(error) from error
+            self._wait(attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _retry_each(
+        self, request: Callable[[Sequence[str]], Sequence[T | Exception]], paths: Sequence[str]
+    ) -> list[T | Exception]:
+        """Make requests together, and then again those that failed in a way that may pass."""
+        outcomes: dict[int, T | Exception] = {}
+        failed: Sequence[int] = range(len(paths))
+        for attempt in range(1, self.attempts + 1):
+            outcomes.update(zip(failed, request([paths[i] for i in failed]), strict=True))
+            failed = [i for i in failed if isinstance(outcomes[i], TransientStorageError)]
+            if not failed:
+                break
+            if attempt < self.attempts:
+                self._wait(attempt)
+        for i in failed:
+            error = outcomes[i]
+            assert isinstance(error, TransientStorageError)
+            outcomes[i] = self._given_up(error)
+        return [outcomes[i] for i in range(len(paths))]
+
+    def _wait(self, attempt: int) -> None:
+        """Wait between attempt number `attempt`, from 1, and the next."""
+        self._sleep(self._uniform() * min(self._longest_wait, self._first_wait * 2 ** (attempt - 1)))
+
+    def _given_up(self, error: TransientStorageError) -> TransientStorageError:
+        """Say that a request was made in vain as often as it may be."""
+        times = "once" if self.attempts == 1 else f"{self.attempts} times"
+        given_up = TransientStorageError(f"{error} (It was tried {times}.)")
+        given_up.__cause__ = error
+        return given_up
+
+    def list(self, folder: str) -> Listing:
+        """See `Storage.list`."""
+        return self._retry(lambda: self.inner.list(folder))

@@ -1,0 +1,62 @@
+"""A storage on S3, and on servers that speak its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rewind_logger.storage.base import ObjectInfo
+from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage
+
+
+class S3Storage(FsspecStorage):
+    """Objects in a bucket: every method is one request, and `list` one for each 1,000 names.
+
+    s3fs tries a request 5 times, and a read 5 times that, each of which botocore tries 5 times more: up to 125
+    requests and several minutes for one read. Here both try once: `RetryingStorage` is the only one that tries again.
+    A `config_kwargs={"retries": …}` in `storage_options` is kept as it is.
+    """
+
+    suffix_ranges = True
+
+    def _new_filesystem(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+        """Open the file system such that it tries once."""
+        config = {
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+            # botocore's 10 would make the rest of a batch, and a flush meanwhile, wait.
+            "max_pool_connections": 2 * CONCURRENCY,
+            **options.get("config_kwargs", {}),
+        }
+        filesystem, root = super()._new_filesystem(url, {**options, "config_kwargs": config})
+        filesystem.retries = 1
+        return filesystem, root
+
+    def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        filesystem, key = self._locate(path)
+        with self._translated("look up", path):
+            # `info` goes on to look for a folder of that name.
+            bucket, name, _ = filesystem.split_path(key)
+            return int(filesystem.call_s3("head_object", Bucket=bucket, Key=name)["ContentLength"])
+
+    def _lines(self, filesystem: Any, key: str) -> Iterator[ObjectInfo]:
+        """List a folder, page by page."""
+        # `ls` of an empty folder goes on to list its parent, which may hold any number of names.
+        bucket, prefix, _ = filesystem.split_path(key)
+        prefix = f"{prefix}/" if prefix else ""
+        page: dict[str, Any] = {}
+        while True:
+            after = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
+            page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **after)
+            for folder in page.get("CommonPrefixes", ()):
+                yield from _line(folder["Prefix"][len(prefix) : -1], None)
+            for entry in page.get("Contents", ()):
+                yield from _line(entry["Key"][len(prefix) :], entry["Size"])
+            if not page.get("IsTruncated"):
+                return
+
+
+def _line(name: str, size: int | None) -> Iterator[ObjectInfo]:
+    """Leave out the mark that consoles make for a folder, which is an object of no name in it, and hidden names."""
+    if name and not name.startswith("."):
+        yield ObjectInfo(name, size)

@@ -1,0 +1,60 @@
+"""A storage around another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rewind_logger.storage.base import Listing, Storage
+
+
+class WrapperStorage(Storage):
+    """Pass every request on to `inner`; what adds behaviour overrides what it needs.
+
+    `read_many` and `map_lists` come down to `read_each` and `list_each`, so these two are all that has to be
+    overridden for requests that go out together.
+    """
+
+    def __init__(self, inner: Storage) -> None:
+        self.inner = inner
+        self.url = inner.url
+        self.local_path = inner.local_path
+        self.conditional = inner.conditional
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `Storage.create`."""
+        return self.inner.create(path, data)
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Storage.put`."""
+        self.inner.put(path, data)
+
+    def read(self, path: str) -> bytes:
+        """See `Storage.read`."""
+        return self.inner.read(path)
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """See `Storage.read_range`."""
+        return self.inner.read_range(path, start, stop)
+
+    def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        return self.inner.size(path)
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        self.inner.delete(path)
+
+    def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
+        """See `Storage.read_each`."""
+        return self.inner.read_each(paths)
+
+    def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
+        """See `Storage.list_each`."""
+        return self.inner.list_each(folders)
+
+    def list(self, folder: str) -> Listing:
+        """See `Storage.list`."""
+        return self.inner.list(folder)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} around {self.inner!r}>"
