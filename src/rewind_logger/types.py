@@ -75,9 +75,8 @@ class Entry:
 
     folder: str
     """The folder within the store that holds `s/`, such as `digits/a/t/00000000-9f…`."""
-    sealed: Mapping[str, int] | None
-    """Per stream the last flush number that counts (inclusive); a stream that is missing has no flush that counts.
-    None: not sealed, the term is the newest and all its flushes count."""
+    sealed: Mapping[str, int]
+    """Per stream the last flush number that counts (inclusive); a stream that is missing has no flush that counts."""
     cut: int | None
     """Rows with clock < cut are kept (exclusive). None: all."""
 

@@ -1,0 +1,1 @@
+"""A run as terms: journal, writer, opening, reader."""

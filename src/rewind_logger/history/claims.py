@@ -1,0 +1,100 @@
+"""Claims: who owns a run. The one place where create-if-absent decides anything."""
+
+from __future__ import annotations
+
+from rewind_logger.errors import FencedError, StorageError, TransientStorageError
+from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
+from rewind_logger.format.names import RunPaths, base
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import RunRef
+
+_TRIES_A_NUMBER = 3
+"""How often one number is tried where the store neither created the claim nor shows one."""
+
+
+def count(storage: Storage, paths: RunPaths) -> int:
+    """Return the number of claims of a run, 0 where there is no such run."""
+    numbers = [paths.parse_claim(info.name) for info in storage.list(paths.claims)]
+    return max((n for n in numbers if n is not None), default=-1) + 1
+
+
+def fence(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> int:
+    """Make a claim of the first free number from `n` on, and return that number.
+
+    Whatever the attempt came back with, it is the claim in the store that tells who made it: a reply can be lost after
+    the store did what it was asked, and the client's own second attempt then finds the name taken.
+
+    Raises:
+        StorageError: If the store fails for good.
+    """
+    data = encode_claim(claim)
+    while True:
+        failure: StorageError | None = None
+        for _ in range(_TRIES_A_NUMBER):
+            try:
+                if storage.create(paths.claim(n), data):
+                    return n
+            except StorageError as error:
+                failure = error
+            found = read(storage, paths, n)
+            if found is not None:
+                break
+        else:
+            raise failure or TransientStorageError(
+                f"Claim {n} of {paths.root} in {storage.url} can be neither made nor read. Try again later."
+            )
+        if found.nonce == claim.nonce:
+            return n
+        n += 1
+
+
+def read(storage: Storage, paths: RunPaths, n: int) -> Claim | None:
+    """Return claim `n`, None if there is none."""
+    try:
+        return decode_claim(storage.read(paths.claim(n)), paths.claim(n))
+    except FileNotFoundError:
+        return None
+
+
+def newest_base(storage: Storage, run: RunRef, below: int) -> Base | None:
+    """Return the base of the newest claim below number `below` that has one, None where none has.
+
+    A claim without a base is a torn opening: it fenced what came before it and is then passed over.
+    """
+    paths = RunPaths(run)
+    for n in range(below - 1, -1, -1):
+        claim = read(storage, paths, n)
+        if claim is None:
+            continue
+        path = base(paths.term(n, claim.nonce))
+        try:
+            return decode_base(storage.read(path), run, path)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def check_owner(storage: Storage, paths: RunPaths, n: int, journal: str | None) -> None:
+    """Return if claim `n` is the last one.
+
+    Args:
+        storage: The store.
+        paths: Of the run.
+        n: The number of the claim.
+        journal: Where rows that are not in the store lie, for the message.
+
+    Raises:
+        FencedError: If there is a claim `n + 1`; the message names who made it.
+    """
+    successor = read(storage, paths, n + 1)
+    if successor is not None:
+        raise fenced(paths, successor, journal)
+
+
+def fenced(paths: RunPaths, successor: Claim, journal: str | None) -> FencedError:
+    """Return the error for a writer whose run was taken over by `successor`."""
+    kept = f" Its rows that were not stored yet are kept in {journal}." if journal else ""
+    return FencedError(
+        f"Run {paths.root} was taken over by process {successor.pid} on {successor.host}, which {successor.kind} it:"
+        f" this writer no longer writes to the store.{kept} If both were meant to log, give each a run id of its own."
+    )

@@ -1,0 +1,193 @@
+"""Compaction: many small segments into few, without a word of metadata.
+
+A compacted segment is put beside its parts under a name with the wider range; readers choose the widest. Its owner
+does it while the run is its own; a range that crosses a seal is ignored by everyone, so a compaction that is overtaken
+by another opening does no harm.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from rewind_logger.format import documents, names, segment
+from rewind_logger.format.documents import Merge, Plan
+from rewind_logger.format.names import SegmentName
+from rewind_logger.history import reader, segments
+from rewind_logger.history.opening import Opened, planned
+from rewind_logger.history.reader import File
+from rewind_logger.history.segments import Segment
+from rewind_logger.history.view import LONG_LINEAGE, View
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Entry
+
+FAN_IN = 64
+"""Segments of one level that are put together."""
+
+MAX_POINTS = 1 << 20
+"""Points of a compacted segment; also what compaction holds in memory at a time."""
+
+CLOSING_PARTS = 8
+"""At a close, so many small segments at the end of a stream are put together."""
+
+SMALL_POINTS = 1 << 14
+"""Points up to which a segment counts as small at a close."""
+
+SMALL_BYTES = 4 << 20
+"""An ancestor whose segments have up to so many bytes is merged; a larger one is left where it is."""
+
+
+class _Part(NamedTuple):
+    segment: Segment
+    points: int
+
+
+class Compactor:
+    """Compacts the segments of one term."""
+
+    def __init__(self, storage: Storage, opened: Opened) -> None:
+        """Take the term's opening."""
+        self._storage = storage
+        self._opened = opened
+        self._levels: dict[str, list[list[_Part]]] = {}
+        self._ancestors = len(opened.base.lineage) > LONG_LINEAGE
+
+    def add(self, stream: str, found: Segment, points: int) -> None:
+        """Note a segment that was acknowledged."""
+        levels = self._levels.setdefault(stream, [[]])
+        levels[0].append(_Part(found, points))
+
+    def run(self, *, closing: bool = False) -> None:
+        """Put together what has become enough; at a close, also a tail of small segments."""
+        if self._ancestors:
+            merge_ancestors(self._storage, self._opened)
+            self._ancestors = False
+        for stream, levels in self._levels.items():
+            level = 0
+            while level < len(levels):
+                parts = levels[level]
+                small = [part for part in parts if part.points <= SMALL_POINTS]
+                if len(parts) >= FAN_IN or (closing and level == 0 and len(small) == len(parts) >= CLOSING_PARTS):
+                    levels[level] = []
+                    if level + 1 == len(levels):
+                        levels.append([])
+                    levels[level + 1].extend(self._compact(stream, parts))
+                level += 1
+
+    def _compact(self, stream: str, parts: list[_Part]) -> list[_Part]:
+        """Put neighbours together as far as their points allow; return what goes on to the next level."""
+        done: list[_Part] = []
+        while parts:
+            taken, points = 1, parts[0].points
+            while taken < len(parts) and points + parts[taken].points <= MAX_POINTS:
+                points += parts[taken].points
+                taken += 1
+            group, parts = parts[:taken], parts[taken:]
+            if taken > 1:
+                done.append(self._put(stream, group, points))
+            # a segment that was too large for its neighbours is as large as it gets
+        return done
+
+    def _put(self, stream: str, group: list[_Part], points: int) -> _Part:
+        folder = self._opened.folder
+        parts = [part.segment.name for part in group]
+        bodies = self._storage.read_many([names.segment(folder, stream, name) for name in parts])
+        name = SegmentName(
+            parts[0].first,
+            parts[-1].last,
+            min(part.first_clock for part in parts),
+            max(part.last_clock for part in parts),
+        )
+        tables = [segment.decode(body) for body in bodies]
+        data = segment.merge(tables, stream=stream, first=name.first, last=name.last)
+        self._storage.put(names.segment(folder, stream, name), data)
+        return _Part(Segment(name, len(data)), points)
+
+
+def merge_ancestors(storage: Storage, opened: Opened) -> None:
+    """Write a shorter lineage beside a long one: neighbours with few rows are merged into the term's own folder.
+
+    The base stays as it is; a reader that meets a long lineage looks for the shorter one.
+    """
+    base = opened.base
+    view = View(
+        run=opened.run,
+        revision=base.revision,
+        head=True,
+        entries=base.lineage,
+        plan=base.plan,
+        start=base.start,
+        next_step=base.start,
+        newest_clock=-1,
+        revisions=base.revisions,
+        folder=opened.folder,
+    )
+    streams = sorted({stream for entry in base.lineage for stream in entry.sealed})
+    found: dict[int, dict[str, list[Segment]]] = {
+        index: {stream: reader.entry_segments(storage, view, entry, stream) for stream in streams}
+        for index, entry in enumerate(base.lineage)
+    }
+    lineage: list[Entry] = []
+    plan: Plan = {}
+    for group in _neighbours(found):
+        if len(group) == 1:
+            lineage.append(base.lineage[group[0]])
+            plan[lineage[-1].folder] = segments.plan_of(found[group[0]])
+            continue
+        folder = names.merged(opened.folder, len(lineage))
+        files: dict[str, list[Segment]] = {}
+        for stream in streams:
+            wanted = [
+                File(index, names.segment(entry.folder, stream, one.name), one, entry.cut)
+                for index in group
+                for entry in (base.lineage[index],)
+                for one in found[index][stream]
+                if entry.cut is None or one.name.first_clock < entry.cut
+            ]
+            merged = _merge(storage, wanted, folder, stream)
+            if merged is not None:
+                files[stream] = [merged]
+        if files:
+            lineage.append(Entry(folder, dict.fromkeys(files, 0), None))
+            plan[folder] = segments.plan_of(files)
+    shorter = tuple(lineage)
+    record = Merge(lineage=shorter, plan=planned(plan, shorter))
+    storage.put(names.merge(opened.folder), documents.encode_merge(record, opened.run))
+
+
+def _neighbours(found: dict[int, dict[str, list[Segment]]]) -> list[list[int]]:
+    """Group neighbouring entries with few rows; one with many is a group of its own."""
+    groups: list[list[int]] = []
+    size = SMALL_BYTES
+    for index, streams in sorted(found.items()):
+        own = sum(one.size for files in streams.values() for one in files)
+        if size + own > SMALL_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(index)
+        size += own
+    return groups
+
+
+def _merge(storage: Storage, wanted: list[File], folder: str, stream: str) -> Segment | None:
+    """Merge segments of several entries into one, numbering their rows anew; None where no row is visible."""
+    tables = []
+    offset, index, highest = 0, -1, -1
+    for file, table in reader.visible_tables(storage, wanted):
+        if file.entry != index:
+            offset, index = highest + 1, file.entry
+        if len(table) == 0:
+            continue
+        rows = table["row"].to_numpy() + offset
+        highest = max(highest, int(rows.max()))
+        column = table.schema.get_field_index("row")
+        tables.append(table.set_column(column, table.schema.field(column), pa.array(rows)))
+    if not tables:
+        return None
+    clocks = np.concatenate([table["clock"].to_numpy() for table in tables])
+    name = SegmentName(0, 0, int(clocks.min()), int(clocks.max()))
+    data = segment.merge(tables, stream=stream, first=0, last=0)
+    storage.put(names.segment(folder, stream, name), data)
+    return Segment(name, len(data))

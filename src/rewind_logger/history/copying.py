@@ -1,0 +1,55 @@
+"""Copies: a fork into another store takes the segments it needs with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rewind_logger.format import names
+from rewind_logger.history import reader, segments
+from rewind_logger.history.segments import Segment
+from rewind_logger.history.view import View
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Entry
+
+TOGETHER_BYTES = 64 << 20
+"""Segments are held in memory up to this many bytes at a time."""
+
+
+def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View:
+    """Copy the segments of a view into a term's folder, byte for byte.
+
+    Returns:
+        The same rows, as a view of the copies; the cuts stay, so a segment that a cut goes through is copied whole.
+    """
+    entries = []
+    plan = {}
+    for index, entry in enumerate(view.entries):
+        copied = names.merged(folder, index)
+        files: dict[str, list[Segment]] = {}
+        sealed: dict[str, int] = {}
+        for stream in entry.sealed:
+            chosen = reader.entry_segments(source, view, entry, stream)
+            while chosen and entry.cut is not None and chosen[-1].name.first_clock >= entry.cut:
+                chosen.pop()  # only from the end: flush numbers have no gaps
+            if not chosen:
+                continue
+            _copy(source, entry.folder, target, copied, stream, chosen)
+            files[stream] = chosen
+            sealed[stream] = chosen[-1].name.last
+        if files:
+            entries.append(Entry(copied, sealed, entry.cut))
+            plan[copied] = segments.plan_of(files)
+    return replace(view, entries=tuple(entries), plan=plan)
+
+
+def _copy(source: Storage, folder: str, target: Storage, copied: str, stream: str, chosen: list[Segment]) -> None:
+    """Copy segments, a bounded number of bytes at a time."""
+    while chosen:
+        together, size = 0, 0
+        while together < len(chosen) and (together == 0 or size + chosen[together].size <= TOGETHER_BYTES):
+            size += chosen[together].size
+            together += 1
+        names_now, chosen = [found.name for found in chosen[:together]], chosen[together:]
+        bodies = source.read_many([names.segment(folder, stream, name) for name in names_now])
+        for name, body in zip(names_now, bodies, strict=True):
+            target.put(names.segment(copied, stream, name), body)

@@ -1,0 +1,127 @@
+"""The flusher: the one background thread of a writer. It decides when to flush, and tries again what failed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from rewind_logger.errors import FencedError, StorageError, TransientStorageError
+
+LOG = logging.getLogger("rewind_logger")
+
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
+"""Seconds before the first and, doubling, between later attempts at a store that fails."""
+
+
+class Flusher:
+    """Runs `drain` when it is due or asked for."""
+
+    def __init__(self, name: str, drain: Callable[[], None], due: Callable[[], float | None]) -> None:
+        """Start the thread.
+
+        Args:
+            name: Of the run, for messages.
+            drain: Brings everything that waits into the store.
+            due: Returns when that is due, on the monotonic clock; None if nothing waits.
+        """
+        self._name = name
+        self._drain = drain
+        self._due = due
+        self._wake = threading.Event()
+        self._state = threading.Condition()
+        self._asked = 0
+        self._answered = 0
+        self._attempts = 0
+        self._failure: Exception | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"rewind-logger {name}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the thread look again at when a drain is due."""
+        self._wake.set()
+
+    def request(self, timeout: float | None) -> bool:
+        """Drain now and wait for it.
+
+        Args:
+            timeout: Seconds to wait at most, with failures tried again; None: wait for one attempt to end.
+
+        Returns:
+            Whether everything that waited at the call was drained; False if the time ran out.
+
+        Raises:
+            FencedError: If the run is no longer ours.
+            StorageError: If the attempt failed, and there is no timeout or trying again cannot help.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._state:
+            self._asked += 1
+            mine, attempts = self._asked, self._attempts
+            self._wake.set()
+            while self._answered < mine:
+                failure = self._failure if self._attempts > attempts else None
+                if failure is not None and (deadline is None or not isinstance(failure, TransientStorageError)):
+                    raise failure
+                if not self._thread.is_alive():
+                    return False
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._state.wait(left)
+        return True
+
+    def stop(self) -> None:
+        """End the thread, once the attempt that it is in has ended."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        failures = 0
+        retry_at = 0.0
+        attempted = 0
+        while not self._stopping:
+            asked = self._asked
+            due = self._due()
+            if failures and due is not None:
+                due = max(due, retry_at)
+            if asked > attempted:
+                due = 0.0
+            left = None if due is None else due - time.monotonic()
+            if left is None or left > 0:
+                self._wake.wait(left)
+                self._wake.clear()
+                continue
+            attempted = asked
+            error = self._attempt()
+            if error is None:
+                if failures:
+                    LOG.warning("Run %s is in its store again: everything that waited has arrived.", self._name)
+                failures = 0
+            else:
+                if failures == 0 and not isinstance(error, FencedError):
+                    LOG.warning("Run %s goes on in its journal: %s", self._name, error)
+                retry_at = time.monotonic() + min(FIRST_RETRY_S * 2**failures, LAST_RETRY_S)
+                failures += 1
+            with self._state:
+                self._attempts += 1
+                self._failure = error
+                if error is None:
+                    self._answered = asked
+                self._state.notify_all()
+            if isinstance(error, FencedError):
+                return
+
+    def _attempt(self) -> Exception | None:
+        try:
+            self._drain()
+        except (FencedError, StorageError) as error:
+            return error
+        except Exception as error:  # a bug must neither end training nor silence the run for good
+            LOG.exception("Rows of run %s could not be flushed; they are kept and tried again.", self._name)
+            return error
+        return None

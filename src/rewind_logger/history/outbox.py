@@ -1,0 +1,123 @@
+"""The outbox: rows that were logged and are not in the store yet, in a journal cut into flush batches."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rewind_logger.format.frames import encode_row, frame
+from rewind_logger.history.journal import Batch, Journal, Part
+from rewind_logger.types import STREAMS, Scalar, Stream
+
+FLUSH_POINTS = 1 << 16
+"""A batch is closed once it has so many values."""
+
+_INDEX = {stream: index for index, stream in enumerate(STREAMS)}
+
+
+class Outbox:
+    """What one term has logged. Rows and flushes are numbered from 0, per stream and without gaps."""
+
+    def __init__(self, root: Path | None, about: dict[str, Any], on_work: Callable[[], None]) -> None:
+        """Begin the journal.
+
+        Args:
+            root: The folder of the run's journals; None keeps this one in memory.
+            about: What a person who finds the journal should know.
+            on_work: Called when the first row of a batch came, and when a batch was closed for its size.
+        """
+        self.nonce = secrets.token_hex(8)
+        self._journal = Journal(root, self.nonce, about)
+        self._on_work = on_work
+        self._lock = threading.Lock()
+        self._rows = [0] * len(STREAMS)
+        self._began = [0] * len(STREAMS)  # the row numbers at which the present batch began
+        self._flushes: dict[str, int] = dict.fromkeys(STREAMS, 0)
+        self._points = 0
+        self._closed: deque[Part] = deque()
+        self.since: float | None = None
+        """When the first row of the present batch came, on the monotonic clock; None if it has none."""
+        self._journal.begin(self._flushes)
+
+    @property
+    def where(self) -> str | None:
+        """The journal's folder, None for one in memory."""
+        return self._journal.where
+
+    @property
+    def full(self) -> bool:
+        """Whether a closed batch waits."""
+        return bool(self._closed)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._closed and self.since is None
+
+    def append(
+        self, stream: Stream, values: dict[str, Scalar], clock: int | None, step: int | None, time_ms: int
+    ) -> None:
+        """Write one row to the journal."""
+        index = _INDEX[stream]
+        with self._lock:
+            row = self._rows[index]
+            self._journal.append(frame(encode_row(index, row, clock, step, time_ms, values)))
+            self._rows[index] = row + 1
+            self._points += len(values)
+            if self.since is None:
+                self.since = time.monotonic()
+                self._on_work()
+            if self._points >= FLUSH_POINTS:
+                self._close()
+                self._on_work()
+
+    def claimed(self, n: int) -> None:
+        """Note the writer's claim in the journal."""
+        self._journal.claimed(n)
+
+    def close_batch(self) -> None:
+        """Close the present batch, if it has rows, so that `first` comes to it."""
+        with self._lock:
+            self._close()
+
+    def first(self, start: int) -> Batch | None:
+        """Return the oldest closed batch, None if there is none; it stays until `drop_first`.
+
+        Args:
+            start: The clock of rows that were logged before theirs was known.
+
+        Raises:
+            CorruptError: If it cannot be read back.
+        """
+        return self._closed[0].read(start) if self._closed else None
+
+    def drop_first(self, *, keep: bool = False) -> None:
+        """Let the oldest closed batch go: it is in the store, or its file is kept because it is damaged."""
+        part = self._closed.popleft()
+        if not keep:
+            part.drop()
+
+    def leave(self) -> None:
+        """Stop. The journal is removed if nothing waits in it, and else left for the next opening."""
+        with self._lock:
+            self._close()
+            if self._closed:
+                self._journal.leave()
+            else:
+                self._journal.discard()
+
+    def _close(self) -> None:
+        if self.since is None:
+            return
+        self._closed.append(self._journal.close_part())
+        for index, stream in enumerate(STREAMS):
+            if self._rows[index] > self._began[index]:
+                self._flushes[stream] += 1
+        self._began = list(self._rows)
+        self._points, self.since = 0, None
+        self._journal.begin(self._flushes)

@@ -1,0 +1,238 @@
+"""The reader: the rows of a view, exactly."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rewind_logger.errors import CorruptError
+from rewind_logger.format import names, segment
+from rewind_logger.history import segments
+from rewind_logger.history.segments import Segment
+from rewind_logger.history.view import View
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Entry, Row, Stream
+
+LOG = logging.getLogger("rewind_logger")
+
+WHOLE_BYTES = 2 << 20
+"""Segments up to this size are read whole, in one request; of larger ones only what is asked for."""
+
+TOGETHER_BYTES = 64 << 20
+"""Segments that are read whole are held in memory up to this many bytes at a time."""
+
+
+class File(NamedTuple):
+    """A segment to read, and what of it is visible."""
+
+    entry: int
+    """The index of its entry in the view."""
+    path: str
+    segment: Segment
+    cut: int | None
+    """Rows with clock < cut are visible (exclusive)."""
+
+
+def files(
+    storage: Storage, view: View, stream: str, *, start: int | None = None, stop: int | None = None
+) -> list[File]:
+    """Return the segments of a view that may hold rows with start <= clock < stop, in the order of their rows."""
+    found = []
+    for index, entry in enumerate(view.entries):
+        end = _smallest(entry.cut, stop)
+        for chosen in entry_segments(storage, view, entry, stream):
+            name = chosen.name
+            if (end is None or name.first_clock < end) and (start is None or name.last_clock >= start):
+                found.append(File(index, names.segment(entry.folder, stream, name), chosen, entry.cut))
+    return found
+
+
+def entry_segments(storage: Storage, view: View, entry: Entry, stream: str) -> list[Segment]:
+    """Return the segments of one entry that count, from the plan or from a listing; missing ones are named."""
+    sealed = entry.sealed.get(stream)
+    if sealed is None:
+        return []
+    planned = view.plan.get(entry.folder)
+    if planned is not None:
+        chosen = segments.from_plan(planned.get(stream, ()))
+    else:
+        chosen = segments.cover(segments.list_segments(storage, entry.folder, stream), sealed)
+    for first, last in segments.missing(chosen, sealed):
+        LOG.error("Flushes %d to %d of %s in %s are missing, and so are their rows.", first, last, stream, entry.folder)
+    return chosen
+
+
+def read(
+    storage: Storage,
+    view: View,
+    stream: Stream,
+    *,
+    keys: Collection[str] | None = None,
+    start: int | None = None,
+    stop: int | None = None,
+) -> pa.Table:
+    """Read rows, long: one line a key and logged row.
+
+    Args:
+        storage: The store.
+        view: What is visible.
+        stream: Which rows.
+        keys: Only these; None for all.
+        start: Rows with clock >= start (inclusive); None from the beginning.
+        stop: Rows with clock < stop (exclusive); None to the end.
+
+    Returns:
+        The columns of a segment and `entry`, the index of the view's entry that a row comes from; in the order in
+        which the rows were logged: by (entry, row).
+
+    Raises:
+        CorruptError: If a segment is damaged; the message names it.
+        StorageError: If the store fails for good.
+    """
+    wanted = files(storage, view, stream, start=start, stop=stop)
+    tables = [
+        _with_entry(table, file.entry)
+        for file, table in visible_tables(storage, wanted, keys=keys, start=start, stop=stop)
+    ]
+    if not tables:
+        return _with_entry(segment.SCHEMA.empty_table(), 0)
+    table = pa.concat_tables(tables)
+    return table.take(pc.sort_indices(table, sort_keys=[("entry", "ascending"), ("row", "ascending")]))
+
+
+def read_rows(storage: Storage, view: View, stream: Stream) -> list[Row]:
+    """Read the rows of a small stream, in the order in which they were logged."""
+    rows: list[Row] = []
+    by_entry: dict[int, list[pa.Table]] = {}
+    for file, table in visible_tables(storage, files(storage, view, stream)):
+        by_entry.setdefault(file.entry, []).append(table)
+    for _, tables in sorted(by_entry.items()):
+        rows.extend(segment.to_rows(pa.concat_tables(tables)))
+    return rows
+
+
+def count(storage: Storage, view: View, stream: Stream, start: int | None = None) -> int:
+    """Count the logged rows of a view with clock >= start (inclusive)."""
+    rows: dict[int, set[int]] = {}
+    wanted = files(storage, view, stream, start=start)
+    for file, table in visible_tables(storage, wanted, columns=["clock", "row"], start=start):
+        rows.setdefault(file.entry, set()).update(np.unique(table["row"].to_numpy()).tolist())
+    return sum(map(len, rows.values()))
+
+
+def visible_tables(
+    storage: Storage,
+    wanted: Sequence[File],
+    *,
+    keys: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
+    start: int | None = None,
+    stop: int | None = None,
+) -> Iterator[tuple[File, pa.Table]]:
+    """Read segments, in order, and drop what is cut off or not asked for.
+
+    Small segments are read whole and several at the same time, of large ones what is asked for.
+    """
+    for file, table in _tables(storage, wanted, keys, columns):
+        yield file, _visible(table, file.cut, start, stop)
+
+
+def _tables(
+    storage: Storage, wanted: Sequence[File], keys: Collection[str] | None, columns: Sequence[str] | None
+) -> Iterator[tuple[File, pa.Table]]:
+    for group in _groups(wanted, whole=keys is None and columns is None):
+        if len(group) == 1 and group[0].segment.size > WHOLE_BYTES and not (keys is None and columns is None):
+            sources: list[Any] = [RangeFile(storage, group[0].path, group[0].segment.size)]
+        else:
+            sources = list(storage.read_many([file.path for file in group]))
+        for file, source in zip(group, sources, strict=True):
+            try:
+                yield file, segment.decode(source, keys=keys, columns=columns)
+            except CorruptError as error:
+                raise CorruptError(f"The segment {file.path} in {storage.url} is damaged: {error}") from error
+
+
+def _groups(wanted: Sequence[File], *, whole: bool) -> Iterator[list[File]]:
+    """Split segments into groups that are read at the same time; one that is not read whole is a group of its own."""
+    group: list[File] = []
+    size = 0
+    for file in wanted:
+        alone = file.segment.size > WHOLE_BYTES and not whole
+        if group and (alone or size + file.segment.size > TOGETHER_BYTES):
+            yield group
+            group, size = [], 0
+        if alone:
+            yield [file]
+            continue
+        group.append(file)
+        size += file.segment.size
+    if group:
+        yield group
+
+
+def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | None) -> pa.Table:
+    """Drop the lines that are cut off or were not asked for."""
+    end = _smallest(cut, stop)
+    clock = table["clock"].to_numpy()
+    visible = np.ones(len(clock), np.bool_)
+    if end is not None:
+        visible &= clock < end
+    if start is not None:
+        visible &= clock >= start
+    return table if visible.all() else table.filter(pa.array(visible))
+
+
+def _with_entry(table: pa.Table, index: int) -> pa.Table:
+    return table.append_column("entry", pa.array(np.full(len(table), index, np.int32)))
+
+
+def _smallest(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+class RangeFile(io.BufferedIOBase):
+    """An object of a store as a file, each read one ranged request: nothing is fetched ahead."""
+
+    def __init__(self, storage: Storage, path: str, size: int) -> None:
+        """Take an object and its size in bytes."""
+        self._storage = storage
+        self._path = path
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move, without a request."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def size(self) -> int:
+        """Return the size in bytes, which pyarrow asks for."""
+        return self._size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read `size` bytes, to the end if it is negative."""
+        stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
+        if stop <= self._at:
+            return b""
+        data = self._storage.read_range(self._path, self._at, stop)
+        self._at += len(data)
+        return data

@@ -1,0 +1,160 @@
+"""Views: what of a run is visible from its head, from an archived revision, or as of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rewind_logger.errors import CorruptError, PositionError, RunNotFoundError
+from rewind_logger.format import names
+from rewind_logger.format.documents import Base, Plan, decode_base, decode_merge
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import claims, segments
+from rewind_logger.history.segments import Seal
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Entry, RevisionRecord, RunRef
+
+LONG_LINEAGE = 64
+"""A lineage with more entries than this may have a shorter one beside it (see `compact.merge_ancestors`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The rows that are visible from one place of a run."""
+
+    run: RunRef
+    revision: int
+    head: bool
+    """Whether it is the run's present revision, which may grow."""
+    entries: tuple[Entry, ...]
+    """Where the rows lie, oldest first; rows are those of all entries, one after the other."""
+    plan: Plan
+    start: int
+    """The clock at which the last term of the revision began (inclusive)."""
+    next_step: int
+    """One past the last step: the position of the view's end."""
+    newest_clock: int
+    """The largest clock of a row of the last term, −1 where it has none."""
+    revisions: tuple[RevisionRecord, ...]
+    """Every revision of the run, the present one last."""
+    folder: str
+    """The last term of the revision."""
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step, None where there is none."""
+        return self.next_step - 1 if self.next_step > 0 else None
+
+    @property
+    def record(self) -> RevisionRecord:
+        """What is known of this revision."""
+        return self.revisions[self.revision - 1]
+
+    def cut_at(self, next_step: int | None) -> View:
+        """Return the view of the same rows as far as they lie before `next_step` (exclusive)."""
+        if next_step is None:
+            return self
+        entries = tuple(entry.cut_at(next_step) for entry in self.entries)
+        return replace(self, entries=entries, next_step=min(self.next_step, next_step))
+
+    def check_step(self, step: int) -> None:
+        """Refuse a step that a person typed and that the run does not have.
+
+        Raises:
+            PositionError: If `step` lies beyond the last step, which the message names.
+        """
+        if self.last_step is None and step >= 0:
+            raise PositionError(f"Run {self.run}@{self.revision} has no step yet, so there is no step {step} to keep.")
+        if self.last_step is not None and step > self.last_step:
+            raise PositionError(
+                f"Run {self.run}@{self.revision} has no step {step}: its last step is {self.last_step}."
+                f" Use `?_step={self.last_step}` to keep everything."
+            )
+
+
+def resolve(storage: Storage, run: RunRef, revision: int | None = None, next_step: int | None = None) -> View:
+    """Look up a view.
+
+    Args:
+        storage: The store.
+        run: The run.
+        revision: A revision's number; None for the present one.
+        next_step: Rows with clock < next_step are visible (exclusive); None for all. It may lie beyond the end.
+
+    Raises:
+        RunNotFoundError: If there is no such run or revision.
+    """
+    head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
+    if head is None:
+        raise RunNotFoundError(f"There is no run {run} in {storage.url}. `open_store(url).runs()` lists what is there.")
+    return of_base(storage, run, head, revision).cut_at(next_step)
+
+
+def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = None) -> View:
+    """Return the view of one revision, where the run's newest base is known; the same errors as `resolve`."""
+    folder = RunPaths(run).term(head.number, head.nonce)
+    if revision is None or revision == head.revision:
+        end = segments.seal(storage, folder)
+        return of_term(storage, run, head, folder, end, head.revisions)
+    if not 1 <= revision < head.revision:
+        raise RunNotFoundError(f"Run {run} has no revision {revision}: it has revisions 1 to {head.revision}.")
+    record = head.revisions[revision - 1]
+    if record.folder is None:
+        raise CorruptError(f"The base of run {run} does not say where its revision {revision} ends.")
+    path = names.base(record.folder)
+    last = decode_base(storage.read(path), run, path)
+    end = segments.seal_at(storage, record.folder, record.sealed)
+    return of_term(storage, run, last, record.folder, end, head.revisions)
+
+
+def of_term(
+    storage: Storage, run: RunRef, base: Base, folder: str, end: Seal, revisions: tuple[RevisionRecord, ...]
+) -> View:
+    """Return the view of everything up to the end of a term.
+
+    Args:
+        storage: The store.
+        run: The run.
+        base: Of the term.
+        folder: Of the term.
+        end: Where the term ends, or ended when it was looked at.
+        revisions: All of the run.
+    """
+    lineage, plan = effective_lineage(storage, run, base, folder)
+    if end.files is not None:
+        plan = {**plan, folder: segments.plan_of(end.files)}
+    next_step = reached(base, end)
+    return View(
+        run=run,
+        revision=base.revision,
+        head=base.revision == len(revisions),
+        entries=(*lineage, Entry(folder, end.sealed, None)),
+        plan=plan,
+        start=base.start,
+        next_step=next_step,
+        newest_clock=max(end.last_clock.values(), default=-1),
+        revisions=revisions,
+        folder=folder,
+    )
+
+
+def effective_lineage(storage: Storage, run: RunRef, base: Base, folder: str) -> tuple[tuple[Entry, ...], Plan]:
+    """Return the lineage of a base, or the shorter one with the same rows that its owner wrote beside it."""
+    if len(base.lineage) > LONG_LINEAGE:
+        path = names.merge(folder)
+        try:
+            merged = decode_merge(storage.read(path), run, path)
+        except FileNotFoundError:
+            pass
+        else:
+            return merged.lineage, merged.plan
+    return base.lineage, base.plan
+
+
+def reached(base: Base, end: Seal) -> int:
+    """Return one past the last step of a term.
+
+    A metric row at clock c and a checkpoint mark at c say that step c was done. Other rows may be stamped with a step
+    that had not come to its end, and say nothing.
+    """
+    last = max(end.last_clock.get("metrics", -1), end.last_clock.get("checkpoints", -1))
+    return max(base.start, last + 1)

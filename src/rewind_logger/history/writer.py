@@ -1,0 +1,253 @@
+"""The writer: from `log()` to the store, without making training wait."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import threading
+import time
+import weakref
+from dataclasses import replace
+
+from rewind_logger.errors import CorruptError, FencedError
+from rewind_logger.history import recovery
+from rewind_logger.history.flusher import Flusher
+from rewind_logger.history.journal import journal_root
+from rewind_logger.history.opening import Opened, OpenRequest, open_run
+from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.term import Term
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import RunRef, Scalar, Stream
+
+LOG = logging.getLogger("rewind_logger")
+
+LOCAL_AGE_S = 1.0
+"""On a local store a row waits so long at most."""
+
+REMOTE_AGE_S = (1.0, 30.0)
+"""On a remote store a row waits between these: a twentieth of the time for which the term has been open, so that the
+first minutes can be watched and a long run makes few requests."""
+
+_live: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+class Writer:
+    """Writes one run. A row is in the journal when `append` returns, and in the store a little later.
+
+    `append` may be called from several threads at a time; so may `flush`.
+    """
+
+    def __init__(self, storage: Storage, run: RunRef, *, background: bool = True) -> None:
+        """Take a run; nothing is read or written until a row comes or the run is opened.
+
+        Args:
+            storage: The store.
+            run: The run.
+            background: Whether a thread flushes; without it only `flush`, `finish` and `close` do.
+        """
+        self.storage = storage
+        self.run = run
+        self.opened: Opened | None = None
+        self.fenced: FencedError | None = None
+        self._root = journal_root(storage, run)
+        self._background = background
+        self._outbox: Outbox | None = None
+        self._term: Term | None = None
+        self._flusher: Flusher | None = None
+        self._draining = threading.Lock()  # one flush at a time
+        self._starting = threading.Lock()
+        self._opened_at = 0.0
+        self._next_step = 0
+        self._disowned = False
+        _watch_forks()
+        _live.add(self)
+
+    def append(
+        self,
+        stream: Stream,
+        values: dict[str, Scalar],
+        clock: int | None,
+        step: int | None = None,
+        time_ms: int | None = None,
+    ) -> None:
+        """Log one row.
+
+        Args:
+            stream: Which stream it belongs to.
+            values: Flat and plain, as `format.values.flatten` returns them.
+            clock: The training step; None for a row that belongs to the opening that is to come.
+            step: The step that the caller gave, where it differs from the clock.
+            time_ms: Wall time in milliseconds; now, if it is not given.
+
+        Raises:
+            LogValueError: If the row is larger than a journal can take.
+            OverflowError: If a number in `values` has more than 64 bits.
+            UnicodeEncodeError: If a text in `values` is none.
+        """
+        outbox = self._outbox or self._begin_outbox()
+        outbox.append(stream, values, clock, step, int(time.time() * 1000) if time_ms is None else time_ms)
+
+    def open(self, request: OpenRequest) -> Opened:
+        """Open the run, or open it anew: what was appended so far then goes to the store first.
+
+        Raises:
+            RewindError: As `opening.open_run` does; the writer can be opened again.
+        """
+        if self._term is not None:
+            self._leave_term()
+        notes = recovery.recover(self.storage, self.run, self._root)
+        if request.at is not None and request.at.run != self.run and request.source is None:
+            notes += recovery.recover(self.storage, request.at.run, journal_root(self.storage, request.at.run))
+        outbox = self._outbox or self._begin_outbox()
+        opened = open_run(
+            self.storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where
+        )
+        self.opened = replace(opened, notes=(*opened.notes, *notes))
+        self.fenced = None
+        self._next_step = opened.start
+        self._opened_at = time.monotonic()
+        self._term = Term(self.storage, opened, outbox.where)
+        if self._background:
+            self._flusher = Flusher(str(self.run), self._drain, self._due)
+        return self.opened
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every row appended before the call is in the store.
+
+        Args:
+            timeout: Seconds to wait at most, during which a store that is away is tried again. None: one attempt,
+                whose failure is raised.
+
+        Returns:
+            Whether it is so. False: the time ran out, or the run is not open; the rows are in the journal.
+
+        Raises:
+            FencedError: If another writer has taken the run over.
+            StorageError: If the store failed; the rows are in the journal, and are tried again.
+        """
+        if self.fenced is not None:
+            raise self.fenced
+        if self._term is None:
+            return False
+        if self._flusher is not None:
+            return self._flusher.request(timeout)
+        self._drain()
+        return True
+
+    def finish(self, state: str, timeout: float | None = None) -> bool:
+        """Flush, compact and put the closing mark. The run stays open: a later row goes on in the same term.
+
+        Args:
+            state: "finished" or "failed".
+            timeout: As for `flush`, whose result and errors these are.
+        """
+        if not self.flush(timeout):
+            return False
+        with self._draining:
+            if self._term is not None:
+                self._term.compact(closing=True)
+                self._term.end(state, self._next_step)
+        return True
+
+    def close(self) -> None:
+        """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
+        self._stop_flusher()
+        self._term = None
+        if self._outbox is not None:
+            self._outbox.leave()
+            self._outbox = None
+        _live.discard(self)
+
+    @property
+    def journal(self) -> str | None:
+        """The folder of the journal, None if it is in memory or there is none."""
+        return None if self._outbox is None else self._outbox.where
+
+    def _begin_outbox(self) -> Outbox:
+        with self._starting:
+            if self._outbox is None:
+                about = {"format": 1, "store": self.storage.url, "run": str(self.run)}
+                root = None if self._disowned else self._root
+                self._outbox = Outbox(root, about, self._wake)
+            return self._outbox
+
+    def _wake(self) -> None:
+        if self._flusher is not None:
+            self._flusher.wake()
+
+    def _leave_term(self) -> None:
+        """End the term before another is opened; rows that did not get into it stay in their journal."""
+        self._stop_flusher()
+        with contextlib.suppress(FencedError):  # it was said when it happened
+            self._drain()
+        self._term = None
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.leave()
+
+    def _stop_flusher(self) -> None:
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            flusher.stop()
+
+    def _due(self) -> float | None:
+        """Return when a flush is due, on the monotonic clock."""
+        outbox = self._outbox
+        if outbox is None or outbox.full:
+            return None if outbox is None else 0.0
+        since = outbox.since
+        if since is None:
+            return None
+        if self.storage.local_path is not None:
+            return since + LOCAL_AGE_S
+        least, most = REMOTE_AGE_S
+        return since + min(most, max(least, (since - self._opened_at) / 20))
+
+    def _drain(self) -> None:
+        """Bring every row that was appended before the call into the store."""
+        with self._draining:
+            term, outbox = self._term, self._outbox
+            if self.fenced is not None or term is None or outbox is None:
+                return
+            outbox.close_batch()
+            while outbox.full:
+                self._flush_first(term, outbox)
+            term.compact()
+
+    def _flush_first(self, term: Term, outbox: Outbox) -> None:
+        try:
+            batch = outbox.first(term.opened.start)
+            assert batch is not None
+            term.flush(batch.flushes, batch.rows)
+        except CorruptError as error:
+            LOG.error("A batch of the journal %s is damaged: it is kept, its rows left out. %s", outbox.where, error)
+            outbox.drop_first(keep=True)
+            return
+        except FencedError as error:
+            self.fenced = error
+            LOG.error("%s", error)
+            raise
+        for stream in ("metrics", "checkpoints"):
+            for row in batch.rows.get(stream, ()):
+                self._next_step = max(self._next_step, row.clock + 1)
+        outbox.drop_first()
+
+    def _disown(self) -> None:
+        """In a forked child: the run stays the parent's, and so do its journal and its thread."""
+        self._disowned = True
+        self._term = self._flusher = self._outbox = None
+        self._draining, self._starting = threading.Lock(), threading.Lock()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """Have forked children let go of their parent's runs."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_disown_all)
+
+
+def _disown_all() -> None:
+    for writer in list(_live):
+        writer._disown()
