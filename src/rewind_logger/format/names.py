@@ -27,7 +27,7 @@ MAX_NAME_CHARACTERS = 128
 MAX_NAME_BYTES = 200
 """In UTF-8. File systems take 255 bytes a name; what remains is for suffixes that tools append."""
 
-RESERVED_NAMES = frozenset({"m", "t", "v", "j", "a", "pins", "checkpoints"})
+RESERVED_NAMES = frozenset({"m", "t", "v", "j", "pins", "checkpoints"})
 """The folders of a run. As a run's id they could not be told from them: `x/y/t` may be a run of project `x/y`."""
 
 _DEVICE_NAMES = frozenset(
