@@ -1,0 +1,1 @@
+"""Benchmarks: each a module that `make bench` runs, its dated results beside it in `results/`."""
