@@ -94,7 +94,7 @@ def to_scalar(key: str, kind: int, value: float | None, text: str | None) -> Sca
     raise CorruptError(f"A point of {key!r} has kind {kind}, value {value!r} and text {text!r}: that is no value.")
 
 
-# Neither pa.array nor to_numpy below: they import pandas, where it is installed, to ask whether it is involved, and that
+# Neither pa.array nor to_numpy below: they import pandas, where it is installed, to ask whether it is involved, which
 # takes 0.7 s of a run's first flush.
 
 

@@ -24,6 +24,9 @@ import pyarrow.parquet as pq
 
 from rewind_logger.errors import CorruptError, RewindError
 from rewind_logger.format.columns import (
+    BOOL,
+    FLOAT,
+    INT,
     STR,
     KeyIds,
     array,
@@ -37,6 +40,23 @@ from rewind_logger.format.columns import (
 from rewind_logger.format.footer import protect, read_footer
 from rewind_logger.format.version import FORMAT_VERSION, check_version
 from rewind_logger.types import Row, Scalar
+
+__all__ = [
+    "BOOL",
+    "FLOAT",
+    "INT",
+    "MAX_GROUP_POINTS",
+    "METADATA_KEY",
+    "MIN_GROUP_POINTS",
+    "SCHEMA",
+    "STR",
+    "SegmentInfo",
+    "decode",
+    "encode",
+    "info",
+    "merge",
+    "to_rows",
+]
 
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("key", pa.string(), nullable=False),
