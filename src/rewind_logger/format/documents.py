@@ -99,6 +99,20 @@ class End:
     ended_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Of what the rows of an evaluation are the measure."""
+
+    kind: str
+    """validate or test."""
+    revision: int
+    next_step: int
+    """The position that was evaluated (exclusive)."""
+    checkpoint: str | None
+    """The path or URL of the checkpoint that was loaded, None where none was."""
+    created_ms: int
+
+
 def encode_claim(claim: Claim) -> bytes:
     """Return the bytes of a claim."""
     source = claim.source
@@ -176,6 +190,35 @@ def decode_end(data: bytes, path: str) -> End:
         "closing mark",
         lambda fields: End(
             state=_text(fields["state"]), next_step=_int(fields["next_step"]), ended_ms=_int(fields["ended_ms"])
+        ),
+    )
+
+
+def encode_evaluation(evaluation: Evaluation) -> bytes:
+    """Return the bytes of what an evaluation says of itself."""
+    return _encode(
+        {
+            "kind": evaluation.kind,
+            "revision": evaluation.revision,
+            "next_step": evaluation.next_step,
+            "checkpoint": evaluation.checkpoint,
+            "created_ms": evaluation.created_ms,
+        }
+    )
+
+
+def decode_evaluation(data: bytes, path: str) -> Evaluation:
+    """Return what an evaluation says of itself; the same errors as `decode_claim`."""
+    return _decode(
+        data,
+        path,
+        "evaluation",
+        lambda fields: Evaluation(
+            kind=_text(fields["kind"]),
+            revision=_int(fields["revision"]),
+            next_step=_int(fields["next_step"]),
+            checkpoint=None if fields["checkpoint"] is None else _text(fields["checkpoint"]),
+            created_ms=_int(fields["created_ms"]),
         ),
     )
 

@@ -192,6 +192,11 @@ def merged(folder: str, i: int) -> str:
     return f"{folder}/a{i}"
 
 
+def about(folder: str) -> str:
+    """Return the path of what an evaluation says of itself."""
+    return f"{folder}/evaluation.json"
+
+
 def streams(folder: str) -> str:
     """Return the folder that holds a folder for each stream of a term, an evaluation or merged ancestors."""
     return f"{folder}/s"

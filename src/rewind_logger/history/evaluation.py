@@ -1,0 +1,143 @@
+"""Evaluations: `validate` and `test` in a process that does not train claim nothing, so they disturb no job that does.
+
+An evaluation is a folder of its own within the run, bound to the position of the checkpoint that was evaluated, and
+seen from every revision that keeps that position.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from rewind_logger.format import documents, names, segment
+from rewind_logger.format.names import RunPaths, SegmentName
+from rewind_logger.history import reader, segments
+from rewind_logger.history.opening import now_ms
+from rewind_logger.history.view import View
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Entry, Row, RunRef, Scalar
+
+FLUSH_POINTS = 1 << 16
+"""Rows go to the store once they have so many values …"""
+
+FLUSH_AGE_S = 10.0
+"""… or, when one comes, once the first of them has waited so long."""
+
+
+class EvaluationWriter:
+    """Writes one evaluation. Nothing is written before the first row."""
+
+    def __init__(
+        self, storage: Storage, run: RunRef, *, kind: str, revision: int, next_step: int, checkpoint: str | None
+    ) -> None:
+        """Begin an evaluation.
+
+        Args:
+            storage: The store.
+            run: The run that the evaluated checkpoint is of.
+            kind: "validate" or "test".
+            revision: The revision that the position is in.
+            next_step: The position that is evaluated (exclusive).
+            checkpoint: The path or URL of the checkpoint, None if none was loaded.
+        """
+        self._storage = storage
+        self._folder = RunPaths(run).evaluation(secrets.token_hex(8))
+        self._about = documents.Evaluation(
+            kind=kind, revision=revision, next_step=next_step, checkpoint=checkpoint, created_ms=now_ms()
+        )
+        self._clock = next_step - 1
+        self._rows: list[Row] = []
+        self._points = 0
+        self._since = 0.0
+        self._number = 0
+        self._flushes = 0
+
+    def append(self, values: Mapping[str, Scalar], step: int | None = None) -> None:
+        """Add a row; `values` as `format.values.flatten` returns them.
+
+        Raises:
+            StorageError: If a flush was due and failed; the rows are kept for the next.
+        """
+        if not self._rows:
+            self._since = time.monotonic()
+        self._rows.append(Row(self._number, self._clock, step if step != self._clock else None, now_ms(), dict(values)))
+        self._number += 1
+        self._points += len(values)
+        if self._points >= FLUSH_POINTS or time.monotonic() - self._since >= FLUSH_AGE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring every row into the store.
+
+        Raises:
+            StorageError: If that failed; the rows are kept, and may be tried again.
+        """
+        if not self._rows:
+            return
+        if self._flushes == 0:
+            self._storage.put(names.about(self._folder), documents.encode_evaluation(self._about))
+        flush = self._flushes
+        data = segment.encode(self._rows, stream="metrics", first=flush, last=flush)
+        name = SegmentName(flush, flush, self._clock, self._clock)
+        self._storage.put(names.segment(self._folder, "metrics", name), data)
+        self._flushes += 1
+        self._rows, self._points = [], 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvaluation:
+    """An evaluation as it lies in a store."""
+
+    about: documents.Evaluation
+    folder: str
+
+
+def evaluations(storage: Storage, view: View) -> list[StoredEvaluation]:
+    """Return the evaluations of positions that a view keeps, oldest first."""
+    paths = RunPaths(view.run)
+    folders = [paths.evaluation(info.name) for info in storage.list(paths.evaluations) if info.size is None]
+    bodies = storage.read_each([names.about(folder) for folder in folders])
+    found = [
+        StoredEvaluation(about=documents.decode_evaluation(body, names.about(folder)), folder=folder)
+        for folder, body in zip(folders, bodies, strict=True)
+        if isinstance(body, bytes)
+    ]
+    kept = [one for one in found if keeps(view, one.about.revision, one.about.next_step)]
+    return sorted(kept, key=lambda one: (one.about.created_ms, one.folder))
+
+
+def read(storage: Storage, view: View, one: StoredEvaluation) -> pa.Table:
+    """Return the rows of an evaluation, as `reader.read` does."""
+    end = segments.seal(storage, one.folder)
+    plan = {} if end.files is None else {one.folder: segments.plan_of(end.files)}
+    alone = View(
+        run=view.run,
+        revision=one.about.revision,
+        head=False,
+        entries=(Entry(one.folder, end.sealed, None),),
+        plan=plan,
+        start=0,
+        next_step=one.about.next_step,
+        newest_clock=end.last_clock.get("metrics", -1),
+        revisions=view.revisions,
+        folder=one.folder,
+    )
+    return reader.read(storage, alone, "metrics")
+
+
+def keeps(view: View, revision: int, next_step: int) -> bool:
+    """Say whether a position of a revision lies on the line of rows that a view shows."""
+    at, limit = view.revision, view.next_step if not view.head else None
+    while True:
+        if at == revision:
+            return limit is None or next_step <= limit
+        record = view.revisions[at - 1]
+        if record.parent is None or record.parent[0] != str(view.run):
+            return False
+        at = record.parent[1]
+        if record.cut is not None:
+            limit = record.cut if limit is None else min(limit, record.cut)
