@@ -54,7 +54,7 @@ class View:
         if next_step is None:
             return self
         entries = tuple(entry.cut_at(next_step) for entry in self.entries)
-        return replace(self, entries=entries, next_step=min(self.next_step, next_step))
+        return replace(self, entries=entries, head=False, next_step=min(self.next_step, next_step))
 
     def check_step(self, step: int) -> None:
         """Refuse a step that a person typed and that the run does not have.
