@@ -6,6 +6,7 @@ Importing this package starts nothing and loads nothing heavy: what a name needs
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from rewind_logger._version import __version__
 from rewind_logger.errors import (
@@ -22,27 +23,71 @@ from rewind_logger.errors import (
     TransientStorageError,
 )
 
+if TYPE_CHECKING:
+    from rewind_logger.sdk.config import Config
+    from rewind_logger.sdk.current import finish, log
+    from rewind_logger.sdk.frames import History
+    from rewind_logger.sdk.init import init
+    from rewind_logger.sdk.notice import RewindWarning
+    from rewind_logger.sdk.run import Run
+    from rewind_logger.sdk.store import Store, open_store
+    from rewind_logger.sdk.stored import StoredRun
+    from rewind_logger.sdk.summary import Summary
+
+    run: Run | None
+    config: Config
+    summary: Summary
+
 __all__ = [
+    "Config",
     "ConfigError",
     "CorruptError",
     "FencedError",
     "FormatVersionError",
+    "History",
     "LogValueError",
     "PositionError",
     "RewindError",
+    "RewindWarning",
+    "Run",
     "RunExistsError",
     "RunNotFoundError",
     "StorageError",
+    "Store",
+    "StoredRun",
+    "Summary",
     "TransientStorageError",
     "__version__",
+    "finish",
+    "init",
+    "log",
+    "open_store",
 ]
 
-_LOADED_ON_DEMAND: dict[str, str] = {}
+_LOADED_ON_DEMAND: dict[str, str] = {
+    "Config": "rewind_logger.sdk.config",
+    "History": "rewind_logger.sdk.frames",
+    "RewindWarning": "rewind_logger.sdk.notice",
+    "Run": "rewind_logger.sdk.run",
+    "Store": "rewind_logger.sdk.store",
+    "StoredRun": "rewind_logger.sdk.stored",
+    "Summary": "rewind_logger.sdk.summary",
+    "finish": "rewind_logger.sdk.current",
+    "init": "rewind_logger.sdk.init",
+    "log": "rewind_logger.sdk.current",
+    "open_store": "rewind_logger.sdk.store",
+}
 """The names whose modules cost more than they should at `import rewind_logger`, with those modules."""
+
+_OF_THE_CURRENT_RUN = frozenset({"config", "run", "summary"})
+"""What the run that was opened last has; looked up each time, for there may be another one by then."""
 
 
 def __getattr__(name: str) -> object:
     """Load what `name` stands for, and keep it (PEP 562)."""
+    if name in _OF_THE_CURRENT_RUN:
+        found: object = getattr(importlib.import_module("rewind_logger.sdk.current"), name)()
+        return found
     module = _LOADED_ON_DEMAND.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

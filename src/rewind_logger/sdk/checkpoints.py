@@ -1,0 +1,68 @@
+"""The checkpoints that a run marks, as rows of the stream `checkpoints`.
+
+A save is one row with the value `mark`, JSON text with the checkpoint's nonce, next_step, global_step, epoch, score,
+monitor and path. What becomes known later comes in further rows, with the value `path`: JSON text with the nonce and
+what is new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rewind_logger.errors import CorruptError
+from rewind_logger.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was saved while the run was logged."""
+
+    path: str | None
+    """Where it was saved, as far as that is known."""
+    next_step: int
+    """The first training step that is done after it is loaded: it is the position `?_step=next_step - 1`."""
+    global_step: int | None
+    """The trainer's own count."""
+    epoch: int | None
+    score: float | None
+    """The monitored value."""
+    monitor: str | None
+    """The metric that was monitored."""
+    revision: int | None
+    """The revision of the run that was being logged."""
+
+
+def checkpoints(rows: Iterable[Row]) -> list[Checkpoint]:
+    """Return the checkpoints of these rows, in the order in which they were saved.
+
+    Raises:
+        CorruptError: If a row is not as described above.
+    """
+    marks: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        for name, text in row.values.items():
+            try:
+                told: dict[str, Any] = json.loads(str(text)) if name in ("mark", "path") else {}
+                if name == "mark":
+                    marks.setdefault(str(told["nonce"]), {}).update(told)
+                elif name == "path" and told["nonce"] in marks:
+                    marks[told["nonce"]].update({key: value for key, value in told.items() if value is not None})
+            except (TypeError, KeyError, ValueError) as error:
+                raise CorruptError(
+                    f"A checkpoint of step {row.clock} has a {name} that is damaged: {error}."
+                ) from error
+    return [
+        Checkpoint(
+            path=mark.get("path"),
+            next_step=mark["next_step"],
+            global_step=mark.get("global_step"),
+            epoch=mark.get("epoch"),
+            score=mark.get("score"),
+            monitor=mark.get("monitor"),
+            revision=mark.get("revision"),
+        )
+        for mark in marks.values()
+    ]

@@ -1,0 +1,57 @@
+"""The run that was opened last, for scripts that log by `rewind_logger.log(...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rewind_logger.errors import ConfigError
+from rewind_logger.sdk.config import Config
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.summary import Summary
+
+_last: Run | None = None
+
+
+def enter(run: Run) -> None:
+    """Make `run` the current one."""
+    global _last
+    _last = run
+
+
+def run() -> Run | None:
+    """Return the current run; None before `init` and after the run's end."""
+    return _last if _last is not None and _last._state == "live" else None
+
+
+def config() -> Config:
+    """Return the config of the current run."""
+    return _require("config").config
+
+
+def summary() -> Summary:
+    """Return the summary of the current run."""
+    return _require("summary").summary
+
+
+def log(values: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+    """Log a row to the run that `init` opened last; see `Run.log`.
+
+    Raises:
+        ConfigError: If no run is open.
+    """
+    _require("log()").log(values, step, commit)
+
+
+def finish(exit_code: int = 0) -> None:
+    """Finish the run that `init` opened last; see `Run.finish`. Without one it does nothing."""
+    current = run()
+    if current is not None:
+        current.finish(exit_code)
+
+
+def _require(what: str) -> Run:
+    current = run()
+    if current is None:
+        raise ConfigError(f"rewind_logger.{what} needs a run that is open: call rewind_logger.init(...) first.")
+    return current

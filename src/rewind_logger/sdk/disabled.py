@@ -1,0 +1,43 @@
+"""A writer that writes nothing, for `mode="disabled"`: a script runs as it does otherwise, and leaves no trace."""
+
+from __future__ import annotations
+
+from rewind_logger.format.documents import Base
+from rewind_logger.history.opening import Opened, OpenRequest
+from rewind_logger.history.writer import Writer
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import RevisionRecord, RunRef, Scalar, Stream
+
+
+class NullWriter(Writer):
+    """Takes rows and forgets them."""
+
+    def __init__(self, storage: Storage, run: RunRef) -> None:
+        """Take a run; `storage` is never used."""
+        super().__init__(storage, run, background=False)
+
+    def append(
+        self,
+        stream: Stream,
+        values: dict[str, Scalar],
+        clock: int | None,
+        step: int | None = None,
+        time_ms: int | None = None,
+    ) -> None:
+        """Forget a row."""
+
+    def open(self, request: OpenRequest) -> Opened:
+        """Begin where the request says; there is nothing that could be missing."""
+        start = (request.at.next_step or 0) if request.at is not None else 0
+        record = RevisionRecord(number=1, parent=None, cut=None, created_ms=0, reason=request.reason)
+        base = Base(number=0, nonce="disabled", revision=1, start=start, lineage=(), revisions=(record,), created_ms=0)
+        self.opened = Opened(run=self.run, kind="new", revision=1, start=start, parent=None, base=base, folder="")
+        return self.opened
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Return True: nothing waits."""
+        return True
+
+    def finish(self, state: str, timeout: float | None = None) -> bool:
+        """Return True: nothing waits."""
+        return True

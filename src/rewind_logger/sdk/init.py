@@ -1,0 +1,125 @@
+"""`init`: open a run for writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from rewind_logger.errors import ConfigError
+from rewind_logger.sdk import current, open_runs
+from rewind_logger.sdk.metadata import Labels, config_of
+from rewind_logger.sdk.run import OnBackwardStep, Run, RunSpec
+from rewind_logger.sdk.source import Given
+from rewind_logger.sdk.target import Resume, target
+from rewind_logger.storage import open_storage
+
+STORE = "REWIND_LOGGER_STORE"
+"""The environment variable that names the store where `init` is not told."""
+
+DEFAULT_STORE = "./rewind_logs"
+
+
+def init(
+    project: str | None = None,
+    entity: str | None = None,
+    dir: str | os.PathLike[str] | None = None,
+    id: str | None = None,
+    name: str | None = None,
+    config: object = None,
+    tags: Iterable[str] | None = None,
+    notes: str | None = None,
+    group: str | None = None,
+    job_type: str | None = None,
+    resume: Resume | None = None,
+    resume_from: Given | None = None,
+    fork_from: Given | None = None,
+    step: int | None = None,
+    mode: Literal["disabled"] | None = None,
+    on_backward_step: OnBackwardStep = "keep",
+    storage_options: Mapping[str, Any] | None = None,
+) -> Run:
+    """Open a run: a new one, or one that goes on, goes back, or branches off.
+
+    Without `resume`, `resume_from` or `fork_from` a run of this `id` is gone on with where it ends, if it exists.
+
+    Args:
+        project: The project; "default" if it is not given.
+        entity: Who the project belongs to, if it lies under someone.
+        dir: The store: a folder, or a URL such as `s3://bucket/prefix`. If it is not given, what the environment
+            variable REWIND_LOGGER_STORE names, or `./rewind_logs`.
+        id: The run's id, which never changes; one is made up if it is not given.
+        name: What people call the run. Kept from before, like tags, notes, group and job_type, if it is not given; a
+            fork inherits none of these.
+        config: A dict, a dataclass or an `argparse.Namespace`. Its keys win over those of before, others stay.
+        tags: Texts to find the run by.
+        notes: A text about the run.
+        group: Which runs it belongs to.
+        job_type: What kind of job it is, such as "train".
+        resume: "must": the run has to exist. "never": it must not. "allow" (or True): as without.
+        resume_from: Go back in a run: `run?_step=N` keeps step N and everything before it, what followed is archived.
+            `run?_step=-1` keeps nothing, `run@1` makes an archived revision the present one again. Or the path of a
+            checkpoint; or the id or name of a run, with `step`.
+        fork_from: Begin a new run from a place in another: the same texts, or a run that was read from any store
+            (`open_store(url).run("project/id?_step=500")`, whose rows are copied if the store is another one). With
+            the `id` of a fork from that very place, the fork is gone on with.
+        step: The last step to keep (inclusive), beside `resume_from` or `fork_from`.
+        mode: "disabled" runs the script without writing anything.
+        on_backward_step: What `log` does about a step before the present one: "keep" the row at the present step, or
+            "error".
+        storage_options: What fsspec's backend for the store takes, such as credentials or an endpoint.
+
+    Returns:
+        The run, open. It is finished by `finish`, by leaving its `with` block, or at the end of the process.
+
+    Raises:
+        ConfigError: If an argument or a combination of them is not allowed.
+        PositionError: If the place to go back to is none; the message names the last step that there is.
+        RunNotFoundError: If a run that must exist does not.
+        RunExistsError: If a run that must not exist does, or is another fork.
+        StorageError: If the store fails.
+    """
+    if mode not in (None, "disabled"):
+        raise ConfigError(f"mode={mode!r}: leave it out (the store is where `dir` says), or use mode='disabled'.")
+    if on_backward_step not in ("keep", "error"):
+        raise ConfigError(f"on_backward_step={on_backward_step!r}: use 'keep' or 'error'.")
+    labels = Labels(name=name, tags=tags, notes=notes, group=group, job_type=job_type)  # type: ignore[arg-type]
+    disabled = mode == "disabled"
+    storage = open_storage(
+        "memory://rewind-logger-disabled" if disabled else dir or os.environ.get(STORE) or DEFAULT_STORE,
+        None if disabled else storage_options,
+    )
+    ref, request = target(
+        None if disabled else storage,
+        project=project,
+        entity=entity,
+        id=id,
+        resume=resume,
+        resume_from=resume_from,
+        fork_from=fork_from,
+        step=step,
+        storage_options=storage_options,
+    )
+    spec = RunSpec(
+        storage=storage,
+        run=ref,
+        config=config_of(config),
+        labels=labels,
+        on_backward_step=on_backward_step,
+        disabled=disabled,
+    )
+    earlier = open_runs.get(storage.url, ref)
+    if earlier is not None:
+        earlier.finish()
+    if request.at is not None:
+        parent = open_runs.get((request.source or storage).url, request.at.run)
+        if parent is not None:
+            parent.flush()  # what this very process logged there can be forked from
+    run = Run(spec)
+    try:
+        run._open(request)
+    except BaseException:
+        run._writer.close()
+        raise
+    current.enter(run)
+    return run

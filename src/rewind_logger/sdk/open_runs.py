@@ -1,0 +1,87 @@
+"""The runs that this process has open: finished at its end, and no longer its own in a forked child."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import sys
+import threading
+from typing import Protocol
+
+from rewind_logger.types import RunRef
+
+LOG = logging.getLogger("rewind_logger")
+
+
+class OpenRun(Protocol):
+    """What must be done to a run from here."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Bring what was logged into the store."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Finish it."""
+
+    def _disown(self) -> None:
+        """Leave it to the parent of this process."""
+
+
+_open: dict[tuple[str, RunRef], OpenRun] = {}
+"""By store and run. Held strongly: a run that a script has let go of is still to be finished."""
+
+
+def add(store: str, run: RunRef, opened: OpenRun) -> None:
+    """Keep a run until `remove`."""
+    _watch_process()
+    _open[store, run] = opened
+
+
+def remove(store: str, run: RunRef, finished: OpenRun) -> None:
+    """Let a finished run go."""
+    if _open.get((store, run)) is finished:
+        del _open[store, run]
+
+
+def get(store: str, run: RunRef) -> OpenRun | None:
+    """Return the run of this process that is open under this name, if there is one."""
+    return _open.get((store, run))
+
+
+@functools.cache
+def _watch_process() -> None:
+    """Have the end of the process, and forks of it, noticed."""
+    # Earlier than atexit: s3fs resolves names in an executor, and by then executors take no more work. It is this
+    # registration that executors themselves use; what was registered last is called first.
+    register = getattr(threading, "_register_atexit", None)
+    try:
+        (register or atexit.register)(_finish_all)
+    except RuntimeError:  # the interpreter is ending already
+        atexit.register(_finish_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_disown_all)
+
+
+def _finish_all() -> None:
+    """Finish what is still open."""
+    for run in list(_open.values()):
+        try:
+            run.finish(exit_code=1 if _died() else 0)
+        except Exception:
+            LOG.exception("A run could not be finished at the end of the process.")
+    _open.clear()
+
+
+def _died() -> bool:
+    """Say whether the process ends by an exception that nobody caught; in a session with a prompt one is no end."""
+    failure = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return failure is not None and not hasattr(sys, "ps1")
+
+
+def _disown_all() -> None:
+    for run in _open.values():
+        with contextlib.suppress(Exception):
+            run._disown()
+    _open.clear()

@@ -1,0 +1,417 @@
+"""A run that is open for writing."""
+
+from __future__ import annotations
+
+import logging
+import operator
+import threading
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+
+from rewind_logger.errors import ConfigError, FencedError, PositionError, StorageError
+from rewind_logger.history.opening import Opened, OpenRequest
+from rewind_logger.history.writer import Writer
+from rewind_logger.sdk import notice, open_runs
+from rewind_logger.sdk.config import Config
+from rewind_logger.sdk.disabled import NullWriter
+from rewind_logger.sdk.inherited import Inherited
+from rewind_logger.sdk.intake import Intake
+from rewind_logger.sdk.metadata import Labels, to_values
+from rewind_logger.sdk.moment import MAX_STEP
+from rewind_logger.sdk.notice import RewindWarning
+from rewind_logger.sdk.plain import Json
+from rewind_logger.sdk.summary import Summary
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import OPENING_CLOCK, RunRef
+
+LOG = logging.getLogger("rewind_logger")
+
+OnBackwardStep = Literal["keep", "error"]
+
+FINISH_TIMEOUT_S = 120.0
+"""How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """What is known of a run before it is opened."""
+
+    storage: Storage
+    run: RunRef
+    config: Mapping[str, Json] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
+    on_backward_step: OnBackwardStep = "keep"
+    driven: bool = False
+    """Whether a trainer sets the clock (`Run._record`): then `log` never moves it."""
+    disabled: bool = False
+
+
+class Run:
+    """A run that is open for writing; `init` opens one.
+
+    Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound
+    and forked by it.
+
+    Example:
+        >>> import rewind_logger
+        >>> with rewind_logger.init(dir="memory://docs", project="digits") as run:
+        ...     for loss in (0.5, 0.25):
+        ...         run.log({"loss": loss})
+        ...     run.step, run.summary["loss"]
+        (2, 0.25)
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        """Take what is known; nothing is read or written before `_open` or the first row."""
+        self._spec = spec
+        self._storage = spec.storage
+        self._ref = spec.run
+        self._writer: Writer = (NullWriter if spec.disabled else Writer)(spec.storage, spec.run)
+        self._append = self._writer.append
+        self._lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
+        self._state: Literal["live", "finished", "forked"] = "live"
+        self._clock: int | None = None
+        self._opened: Opened | None = None
+        self._said: set[str] = set()  # what is said once
+        self._given_config: dict[str, Json] = dict(spec.config)
+        self._given_labels: dict[str, Any] = spec.labels.given()
+        self._labels: dict[str, Any] = dict(self._given_labels)
+        self._inherited: Inherited | None = None
+        self._config = Config(self._given_config, on_change=self._record_config)
+        self._intake = Intake(self._writer)
+        self._summary = Summary(self._intake.last)
+
+    # What it is
+
+    @property
+    def id(self) -> str:
+        """The run's id, which never changes."""
+        return self._ref.id
+
+    @property
+    def immutable_id(self) -> str:
+        """The id of this revision, such as `id@2`: once it is archived, what it names never changes."""
+        return f"{self.id}@{self.revision}"
+
+    @property
+    def revision(self) -> int:
+        """The number of this revision, from 1; the next rewind opens the next one."""
+        return self._is_open().revision
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self._ref.project.rpartition("/")[2]
+
+    @property
+    def entity(self) -> str | None:
+        """The entity that the project lies under, if any."""
+        return self._ref.entity
+
+    @property
+    def path(self) -> str:
+        """`project/id`, or `entity/project/id`."""
+        return str(self._ref)
+
+    @property
+    def url(self) -> str:
+        """Where the run lies."""
+        return f"{self._storage.url.rstrip('/')}/{self._ref}"
+
+    @property
+    def name(self) -> str:
+        """What people call the run; its id, unless it was given a name. Can be set."""
+        return self._label("name") or self.id
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._set_labels(Labels(name=name))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags. Can be set."""
+        return tuple(self._label("tags") or ())
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        self._set_labels(Labels(tags=tags if isinstance(tags, str) else tuple(tags)))  # type: ignore[arg-type]
+
+    @property
+    def notes(self) -> str | None:
+        """The notes. Can be set."""
+        notes: str | None = self._label("notes")
+        return notes
+
+    @notes.setter
+    def notes(self, notes: str) -> None:
+        self._set_labels(Labels(notes=notes))
+
+    @property
+    def group(self) -> str | None:
+        """The group of runs that it belongs to."""
+        group: str | None = self._label("group")
+        return group
+
+    @property
+    def job_type(self) -> str | None:
+        """What kind of job it is, such as "train" or "eval"."""
+        job_type: str | None = self._label("job_type")
+        return job_type
+
+    @property
+    def config(self) -> Config:
+        """The configuration; changes are recorded at the present step."""
+        return self._config
+
+    @property
+    def summary(self) -> Summary:
+        """The last value of each metric."""
+        return self._summary
+
+    @property
+    def step(self) -> int:
+        """The next automatic step: the clock."""
+        return self._is_open().start if self._clock is None else self._clock
+
+    @property
+    def starting_step(self) -> int:
+        """The first step of this opening: 0 in a new run, N + 1 after `?_step=N`."""
+        return self._is_open().start
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the run goes on with what was there: it was resumed, rewound or restored."""
+        return self._is_open().kind not in ("new", "forked")
+
+    def __repr__(self) -> str:
+        at = "not open yet" if self._opened is None else f"{self.immutable_id}, step {self.step}"
+        return f"<Run {self._ref} in {self._storage.url}: {at}>"
+
+    # Logging
+
+    def log(self, values: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        """Log a row.
+
+        Without `step` the row gets the run's present step, and the next row the next one. With `commit=False` the step
+        stays: rows of one step are read as one. With `step` the run goes on from that step and stays there until it is
+        given another, or logs without one.
+
+        Args:
+            values: Numbers, bools and texts by name; a nested dict is flattened with `/`, None is left out. A value
+                that cannot be kept is reported once by the logger "rewind_logger", the rest of the row is kept.
+            step: The training step, from 0. One before the present step is kept beside the row, which is logged at the
+                present step; or is refused, if the run was opened with `on_backward_step="error"`.
+            commit: Whether the next row gets the next step. By default it does if no `step` is given.
+
+        Raises:
+            LogValueError: If `values` is no mapping.
+            PositionError: If `step` is no step, or lies before the present one and `on_backward_step` is "error".
+            ConfigError: If the run is finished.
+        """
+        if self._state != "live" and self._refuses():
+            return
+        behind: str | None = None
+        with self._lock:
+            clock, given = self._clock, None
+            advance = commit is not False if step is None else bool(commit)
+            if step is not None:
+                given = _check_step(step)
+                if clock is not None and not self._spec.driven:
+                    if given < clock:
+                        behind = self._backward(given, clock)
+                    else:
+                        clock, given = given, None
+            self._intake.put(values, clock, given if given != clock else None)
+            if clock is not None:
+                self._clock = clock + 1 if advance and not self._spec.driven else clock
+        if behind is not None:
+            warnings.warn(behind, RewindWarning, stacklevel=2)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything that was logged is in the store.
+
+        Args:
+            timeout: Seconds to wait at most, during which a store that is away is tried again. None: one attempt,
+                whose failure is raised.
+
+        Returns:
+            Whether it is so; False if the time ran out.
+
+        Raises:
+            FencedError: If another writer has taken the run over.
+            StorageError: If the store failed; the rows are in the journal, and are tried again.
+        """
+        return self._writer.flush(timeout)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """End the run: bring everything into the store, and say whether it went well.
+
+        Never raises for the sake of the store: what could not be brought in is in the journal, and the line at the end
+        says where. A second call does nothing.
+
+        Args:
+            exit_code: 0: it finished. Another: it failed.
+        """
+        with self._lock:
+            if self._state != "live":
+                return
+            self._state = "finished"
+        open_runs.remove(self._storage.url, self._ref, self)
+        try:
+            trouble = self._settle("finished" if exit_code == 0 else "failed")
+            journal = self._writer.journal
+        finally:
+            self._writer.close()
+        if self._opened is not None and not self._spec.disabled:
+            state = "finished" if exit_code == 0 else "failed"
+            notice.say(notice.closing(self._ref, state, self.step, trouble, journal))
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish the run; an exception makes it a failed one."""
+        well = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
+        self.finish(exit_code=0 if well else 1)
+
+    # For those who open runs: `init`, and loggers of trainers
+
+    def _open(self, request: OpenRequest, *, say: bool = True) -> Opened:
+        """Open the run, or open it anew at another position.
+
+        Args:
+            request: What is wanted of it.
+            say: Whether to say so in a line.
+
+        Raises:
+            RewindError: As `history.opening.open_run` does; the run can be opened again.
+        """
+        opened = self._writer.open(request)
+        with self._lock:
+            if self._opened is not None:
+                self._intake.last.clear()
+            self._opened, self._clock = opened, opened.start
+            inherited = self._inherited = Inherited(self._storage, opened)
+            # A fork is a run of its own: it inherits the config, and not what its parent is called.
+            nothing = Labels().all() if opened.kind == "forked" else {}
+            self._labels = {**nothing, **self._given_labels}
+            self._config._rebase(self._given_config, lambda: inherited.metadata.config)
+            self._summary._rebase(inherited.summary)
+            if values := to_values(self._given_config, self._labels):
+                self._append("events", values, OPENING_CLOCK)
+        open_runs.add(self._storage.url, self._ref, self)
+        if say and not self._spec.disabled:
+            notice.say(notice.opening(self._storage, opened))
+        return opened
+
+    def _record(self, values: Mapping[str, Any], clock: int | None, step: int | None = None) -> None:
+        """Log a row at the step that a trainer is at.
+
+        Args:
+            values: As for `log`.
+            clock: The training step; None before the run is opened, whose opening then gives it.
+            step: What the trainer counts otherwise, where it differs.
+        """
+        if self._state != "live" and self._refuses():
+            return
+        with self._lock:
+            if clock is not None:
+                self._clock = clock
+            self._intake.put(values, clock, step if step != clock else None)
+
+    def _settle(self, state: Literal["finished", "failed"], timeout: float = FINISH_TIMEOUT_S) -> str | None:
+        """Bring everything into the store and put the closing mark; the run stays open.
+
+        Returns:
+            What went wrong, as a sentence; None if nothing did.
+        """
+        if self._opened is None:
+            return None
+        try:
+            if self._writer.finish(state, timeout):
+                return None
+        except (FencedError, StorageError) as error:
+            return str(error)
+        return f"{self._storage.url} could not be reached within {timeout:g} s."
+
+    def _disown(self) -> None:
+        """In a forked child: the run stays the parent's."""
+        self._state = "forked"
+        self._lock = threading.RLock()
+
+    # Within
+
+    def _backward(self, step: int, clock: int) -> str | None:
+        """Return the warning about a step before the present one, None if it was given, or refuse the step."""
+        what = (
+            f"Step {step} was logged to run {self._ref}, which is at step {clock}, and a run never goes back by itself"
+        )
+        how = f"To go back, open it with resume_from='{self.id}?_step=N', which keeps step N."
+        if self._spec.on_backward_step == "error":
+            raise PositionError(f"{what}: the row was refused. {how}")
+        if "backward" in self._said:
+            return None
+        self._said.add("backward")
+        return f"{what}: the row is kept at step {clock}, with {step} in the column `step`. {how} This is said once."
+
+    def _refuses(self) -> bool:
+        """Say why nothing more is logged: raise if it is a mistake, return True if it is not."""
+        if self._state == "finished":
+            raise ConfigError(
+                f"Run {self._ref} is finished: nothing more can be logged to it."
+                f" Go on with init(project={self.project!r}, id={self.id!r}, resume='must')."
+            )
+        if "forked" not in self._said:
+            self._said.add("forked")
+            LOG.warning(
+                "Run %s belongs to the parent of this forked process: what is logged here is dropped.", self._ref
+            )
+        return True
+
+    def _record_config(self, changes: dict[str, Json]) -> None:
+        """Keep a change of the config: at the opening that is to come, or at the present step."""
+        if self._state != "live" and self._refuses():
+            return
+        with self._lock:
+            if self._opened is None:
+                self._given_config.update(changes)
+            else:
+                self._append("events", to_values(changes, {}), self._clock)
+
+    def _set_labels(self, labels: Labels) -> None:
+        """Keep new labels, likewise."""
+        if self._state != "live" and self._refuses():
+            return
+        with self._lock:
+            given = labels.given()
+            self._labels.update(given)
+            if self._opened is None:
+                self._given_labels.update(given)
+            else:
+                self._append("events", to_values(None, given), self._clock)
+
+    def _label(self, name: str) -> Any:
+        if name in self._labels or self._inherited is None:
+            return self._labels.get(name)
+        return getattr(self._inherited.metadata.labels, name)
+
+    def _is_open(self) -> Opened:
+        if self._opened is None:
+            raise ConfigError(f"Run {self._ref} is not open yet.")
+        return self._opened
+
+
+def _check_step(step: Any) -> int:
+    """Return a step that was given to `log`, or refuse it."""
+    if type(step) is not int:
+        if isinstance(step, bool) or not hasattr(step, "__index__"):
+            raise PositionError(f"step={step!r} is a {type(step).__name__}, not a whole number: use int(step).")
+        step = operator.index(step)
+    if not 0 <= step <= MAX_STEP:
+        raise PositionError(f"step={step} is no step: steps are counted from 0.")
+    return int(step)

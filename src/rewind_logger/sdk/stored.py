@@ -1,0 +1,205 @@
+"""A run as it lies in a store, to read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal, cast
+
+from rewind_logger.errors import ConfigError
+from rewind_logger.format import documents, names
+from rewind_logger.history import reader
+from rewind_logger.history.view import View, resolve
+from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
+from rewind_logger.sdk.frames import History
+from rewind_logger.sdk.metadata import Metadata, fold
+from rewind_logger.sdk.revisions import Revision, lineage, revisions
+from rewind_logger.sdk.summary import Summary, last_values
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Position, RunRef, Stream
+
+HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
+"""What `history` reads."""
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+
+class StoredRun:
+    """A run, one of its revisions, or a run as of a step, to read.
+
+    What is read of a run that is still being logged is what its writer had flushed at that moment.
+
+    Example:
+        >>> import rewind_logger
+        >>> with rewind_logger.init(dir="memory://docs", project="digits", id="r1") as run:
+        ...     run.log({"loss": 0.5})
+        ...     run.log({"loss": 0.25})
+        >>> run = rewind_logger.open_store("memory://docs").run("digits/r1?_step=0")
+        >>> run.history().to_arrow()["loss"].to_pylist(), run.summary["loss"]
+        ([0.5], 0.5)
+    """
+
+    def __init__(self, storage: Storage, position: Position) -> None:
+        """Take a place of a run; `Store.run` finds it."""
+        self.storage = storage
+        self.position = position
+        self._archived: View | None = None
+
+    def __repr__(self) -> str:
+        revision = "" if self.position.revision is None else f"@{self.position.revision}"
+        step = "" if self.position.next_step is None else f"?_step={self.position.next_step - 1}"
+        return f"<StoredRun {self._ref}{revision}{step} in {self.storage.url}>"
+
+    # What it is
+
+    @property
+    def _ref(self) -> RunRef:
+        return self.position.run
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._ref.id
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self._ref.project.rpartition("/")[2]
+
+    @property
+    def entity(self) -> str | None:
+        """The entity that the project lies under, if any."""
+        return self._ref.entity
+
+    @property
+    def path(self) -> str:
+        """`project/id`, or `entity/project/id`."""
+        return str(self._ref)
+
+    @property
+    def url(self) -> str:
+        """Where the run lies."""
+        return f"{self.storage.url.rstrip('/')}/{self._ref}"
+
+    @property
+    def revision(self) -> int:
+        """The number of the revision that is read."""
+        return self._view().revision
+
+    @property
+    def immutable_id(self) -> str:
+        """The id of this revision, such as `id@2`: once it is archived, what it names never changes."""
+        return f"{self.id}@{self.revision}"
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step; None where there is none."""
+        return self._view().last_step
+
+    # What was logged
+
+    def history(
+        self,
+        keys: Collection[str] | str | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        stream: Literal["metrics"] = "metrics",
+    ) -> History:
+        """Read the rows, exactly and all of them.
+
+        Args:
+            keys: Only these metrics; None for all.
+            start: The first step (inclusive); None from the beginning.
+            stop: The step to stop at (exclusive); None to the end.
+            stream: What was logged: "metrics".
+
+        Raises:
+            ConfigError: If there is no such stream.
+            StorageError: If the store fails.
+        """
+        if stream not in HISTORY_STREAMS:
+            raise ConfigError(f"There is no stream {stream!r}: use one of {', '.join(HISTORY_STREAMS)}.")
+        wanted = [keys] if isinstance(keys, str) else keys
+        return History(reader.read(self.storage, self._view(), stream, keys=wanted, start=start, stop=stop))
+
+    @property
+    def summary(self) -> Summary:
+        """The last value of each metric."""
+        return Summary(last_values(reader.read(self.storage, self._view(), "metrics")))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration."""
+        return dict(self._metadata().config)
+
+    @property
+    def name(self) -> str:
+        """What people call the run; its id, unless it was given a name."""
+        return self._metadata().labels.name or self.id
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags."""
+        return self._metadata().labels.tags or ()
+
+    @property
+    def notes(self) -> str | None:
+        """The notes."""
+        return self._metadata().labels.notes
+
+    @property
+    def group(self) -> str | None:
+        """The group of runs that it belongs to."""
+        return self._metadata().labels.group
+
+    @property
+    def job_type(self) -> str | None:
+        """What kind of job it is."""
+        return self._metadata().labels.job_type
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that were saved up to here, in order."""
+        return checkpoints(reader.read_rows(self.storage, self._view(), "checkpoints"))
+
+    # Where it comes from
+
+    @property
+    def state(self) -> State:
+        """How the revision ended: "finished" or "failed".
+
+        Without a closing mark it is "running" (or was killed, which a store cannot tell), and "interrupted" if another
+        revision took its place.
+        """
+        view = self._view()
+        path = names.end(view.folder)
+        try:
+            return cast(State, documents.decode_end(self.storage.read(path), path).state)
+        except FileNotFoundError:
+            return "running" if view.head else "interrupted"
+
+    @property
+    def revisions(self) -> list[Revision]:
+        """Every revision of the run, the present one last."""
+        return revisions(self.storage, self._view())
+
+    @property
+    def lineage(self) -> list[str]:
+        """What this revision was made of, oldest first, the revision itself last.
+
+        Each but the last as the moment up to which it was kept, such as `digits/r1@1?_step=499`.
+        """
+        return lineage(self.storage, self._view())
+
+    # Within
+
+    def _view(self) -> View:
+        """Look up what is visible now; of an archived revision that is always the same."""
+        if self._archived is None:
+            view = resolve(self.storage, self._ref, self.position.revision, self.position.next_step)
+            if view.head:
+                return view
+            self._archived = view
+        return self._archived
+
+    def _metadata(self) -> Metadata:
+        return fold(reader.read_rows(self.storage, self._view(), "events"))
