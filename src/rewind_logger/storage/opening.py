@@ -57,6 +57,11 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
         raise ConfigError(
             f"{url!r} names no store: give a folder or a URL, such as './rewind_logs' or 's3://bucket/x'."
         )
+    if "::" in target and "://" in target:
+        raise ConfigError(
+            f"{public_url(target)} chains file systems with '::': a store is kept consistent on a single one only, "
+            "give its own URL."
+        )
     found = _PROTOCOL.match(target)
     protocol = found[1].lower() if found else "file"
     if found and not found[2]:
@@ -68,11 +73,6 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
         from rewind_logger.storage.local import LocalStorage
 
         return LocalStorage(os.path.expanduser(target.partition("://")[2] if found else target))
-    if "::" in target:
-        raise ConfigError(
-            f"{public_url(target)} chains file systems with '::': a store is kept consistent on a single one only, "
-            "give its own URL."
-        )
     if protocol == "memory":
         from rewind_logger.storage.memory import MemoryStorage
 

@@ -6,7 +6,6 @@ classes, and by its `errno`.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -59,12 +58,15 @@ _PASSING_CLASSES = frozenset(
     {
         "aiohttp.ClientConnectionError",
         "aiohttp.ClientPayloadError",
+        "asyncio.TimeoutError",  # The builtin one from Python 3.11 on.
         "azure.IncompleteReadError",
         "azure.ServiceRequestError",
         "azure.ServiceResponseError",
         "botocore.ConnectionError",
         "botocore.HTTPClientError",
         "botocore.IncompleteReadError",
+        "builtins.ConnectionError",
+        "builtins.TimeoutError",
         "botocore.ResponseParserError",  # What a rate limiter's page of HTML ends as.
         "gcsfs.ChecksumError",
         "google.TransportError",
@@ -75,6 +77,9 @@ _PASSING_CLASSES = frozenset(
     }
 )
 """Top-level package and name of classes that tell of the network rather than of the request."""
+
+_CERTIFICATE_CLASSES = frozenset({"ClientConnectorCertificateError", "SSLCertVerificationError", "SSLError"})
+"""Though most of them are connection errors too."""
 
 _NO_BUCKET_CODES = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
@@ -164,22 +169,21 @@ def _problem(error: Exception, answer: _Answer) -> tuple[str, str]:
         return "access was denied", "Check the credentials, and that they allow to read, write and list there."
     if answer.status in (301, 307):
         return "the bucket lies in another region", "Name its region in `storage_options`."
-    if any("CertificateError" in name or "CertVerification" in name for name in names) or "SSLError" in names:
+    if names & _CERTIFICATE_CLASSES:
         return "the service's certificate was not accepted", "Check the endpoint and the certificates of this machine."
     return "the store refused the request", "Check the store's URL and `storage_options`."
 
 
 def _may_pass(error: Exception, answer: _Answer) -> bool:
     """Whether trying again may help."""
-    if answer.status is not None:
-        return answer.status in _PASSING_STATUSES or answer.code in _PASSING_CODES
     classes = set(_classes_of(error))
-    if any(name in ("SSLError", "SSLCertVerificationError", "ClientConnectorCertificateError") for _, name in classes):
+    if any(name in _CERTIFICATE_CLASSES for _, name in classes):
         return False
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError, ConnectionError)):
-        return True
+    # Before the status: a broken connection can have a cause that bears one, which no service has sent.
     if any(f"{package}.{name}" in _PASSING_CLASSES for package, name in classes):
         return True
+    if answer.status is not None:
+        return answer.status in _PASSING_STATUSES or answer.code in _PASSING_CODES
     return isinstance(error, OSError) and error.errno in _PASSING_ERRNOS
 
 

@@ -1,0 +1,33 @@
+"""Fixtures that several folders of tests use."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.servers import S3Server, moto_server
+
+
+class Bucket(NamedTuple):
+    """A place on an S3 server that nobody else uses."""
+
+    url: str
+    storage_options: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Run one S3 server for all tests of this process."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Bucket:
+    """Make a fresh bucket."""
+    name = f"test-{secrets.token_hex(6)}"
+    s3_server.create_bucket(name)
+    return Bucket(f"s3://{name}", s3_server.storage_options)
