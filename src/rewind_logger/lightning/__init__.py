@@ -1,0 +1,1 @@
+"""The logger for Lightning, its callback, and what they must know of Lightning."""
