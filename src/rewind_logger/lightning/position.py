@@ -87,7 +87,8 @@ def next_step(trainer: Trainer, clock: int | None) -> int:
     """Return the first step that a checkpoint saved at this moment does not contain.
 
     It is the step with which a fit resumed from the checkpoint starts its first batch. Lightning 2.5 and later agree in
-    every case but one: with `max_steps`, a checkpoint of an epoch's end resumes one step higher (issue 19403).
+    all cases but two: with `max_steps`, a checkpoint of an epoch's end resumes one step higher (issue 19403); and see
+    `FitClock.start_batch`.
 
     Args:
         trainer: The trainer that saves, within `fit`.
