@@ -39,9 +39,7 @@ def check(case: Case, folder: Path) -> None:
     store = str(folder / "store")
 
     def plug() -> Plugin:
-        logger = rewind_logger.RewindLogger(  # type: ignore[operator]
-            store, name="matrix", version="run", console=False, system_metrics=False
-        )
+        logger = rewind_logger.RewindLogger(store, name="matrix", version="run")  # type: ignore[operator]
         return Plugin(logger)
 
     oracle = matrix.run(case, folder / "saved", plug)
