@@ -69,6 +69,7 @@ class Run:
         self._spec = spec
         self._storage = spec.storage
         self._ref = spec.run
+        self._driven = spec.driven
         self._writer: Writer = (NullWriter if spec.disabled else Writer)(spec.storage, spec.run)
         self._append = self._writer.append
         self._lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
@@ -82,7 +83,8 @@ class Run:
         self._inherited: Inherited | None = None
         self._config = Config(self._given_config, on_change=self._record_config)
         self._intake = Intake(self._writer)
-        self._summary = Summary(self._intake.last)
+        self._put = self._intake.put
+        self._summary = Summary(later=self._intake.last_values)
 
     # What it is
 
@@ -215,18 +217,23 @@ class Run:
             return
         behind: str | None = None
         with self._lock:
-            clock, given = self._clock, None
-            advance = commit is not False if step is None else bool(commit)
-            if step is not None:
-                given = _check_step(step)
-                if clock is not None and not self._spec.driven:
-                    if given < clock:
-                        behind = self._backward(given, clock)
-                    else:
-                        clock, given = given, None
-            self._intake.put(values, clock, given if given != clock else None)
-            if clock is not None:
-                self._clock = clock + 1 if advance and not self._spec.driven else clock
+            clock = self._clock
+            if step is None:
+                self._put(values, clock, None)
+                if commit is not False and clock is not None and not self._driven:
+                    self._clock = clock + 1
+                return
+            given: int | None = _check_step(step)
+            if given == clock:
+                given = None
+            elif clock is not None and given is not None and not self._driven:
+                if given < clock:
+                    behind = self._backward(given, clock)
+                else:
+                    clock, given = given, None
+            self._put(values, clock, given)
+            if clock is not None and not self._driven:
+                self._clock = clock + 1 if commit else clock
         if behind is not None:
             warnings.warn(behind, RewindWarning, stacklevel=2)
 
@@ -294,7 +301,7 @@ class Run:
         opened = self._writer.open(request)
         with self._lock:
             if self._opened is not None:
-                self._intake.last.clear()
+                self._intake.forget()
             self._opened, self._clock = opened, opened.start
             inherited = self._inherited = Inherited(self._storage, opened)
             # A fork is a run of its own: it inherits the config, and not what its parent is called.
@@ -322,7 +329,7 @@ class Run:
         with self._lock:
             if clock is not None:
                 self._clock = clock
-            self._intake.put(values, clock, step if step != clock else None)
+            self._put(values, clock, step if step != clock else None)
 
     def _settle(self, state: Literal["finished", "failed"], timeout: float = FINISH_TIMEOUT_S) -> str | None:
         """Bring everything into the store and put the closing mark; the run stays open.

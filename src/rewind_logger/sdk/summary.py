@@ -23,21 +23,21 @@ class Summary(Mapping[str, Scalar]):
     """
 
     def __init__(
-        self, own: dict[str, Scalar] | None = None, inherited: Callable[[], Mapping[str, Scalar]] | None = None
+        self, values: Mapping[str, Scalar] | None = None, later: Callable[[], Mapping[str, Scalar]] | None = None
     ) -> None:
         """Take the values.
 
         Args:
-            own: The later values; what is put into this dict afterwards is seen.
-            inherited: Called once, at the first look, for the values of earlier rows.
+            values: They lie below the later ones.
+            later: Called at each look, for the values that were logged meanwhile.
         """
-        self._own = {} if own is None else own
-        self._look_up = inherited
-        self._inherited: Mapping[str, Scalar] = {}
+        self._values: Mapping[str, Scalar] = values or {}
+        self._look_up: Callable[[], Mapping[str, Scalar]] | None = None
+        self._later = later
 
     def __getitem__(self, key: str) -> Scalar:
-        own = self._own.get(key)
-        return self._before()[key] if own is None else own
+        later = {} if self._later is None else self._later()
+        return later[key] if key in later else self._before()[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.as_dict())
@@ -50,17 +50,17 @@ class Summary(Mapping[str, Scalar]):
 
     def as_dict(self) -> dict[str, Any]:
         """Return a copy, in the order in which the metrics were first logged."""
-        return {**self._before(), **self._own.copy()}
+        return {**self._before(), **(self._later() if self._later is not None else {})}
 
     def _rebase(self, inherited: Callable[[], Mapping[str, Scalar]]) -> None:
-        """Look the inherited values up anew: the run went to another position."""
+        """Take other values below the later ones, at the first look: the run went to another position."""
         self._look_up = inherited
 
     def _before(self) -> Mapping[str, Scalar]:
         """Return the inherited values."""
         if self._look_up is not None:
-            self._inherited, self._look_up = self._look_up(), None
-        return self._inherited
+            self._values, self._look_up = self._look_up(), None
+        return self._values
 
 
 def last_values(points: pa.Table) -> dict[str, Scalar]:
