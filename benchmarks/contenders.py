@@ -29,6 +29,16 @@ def floor(folder: Path) -> Iterator[Log]:
 
 
 @contextmanager
+def rewind_logger(folder: Path) -> Iterator[Log]:
+    """This package, its journal on."""
+    from rewind_logger import init
+
+    run = init(project="bench", dir=str(folder))
+    yield lambda row, step: run.log(row)
+    run.finish()
+
+
+@contextmanager
 def csv_logger(folder: Path) -> Iterator[Log]:
     """Lightning's CSVLogger, called as the Trainer calls it: `save` follows every row (it writes every 100th time)."""
     from lightning.pytorch.loggers import CSVLogger
@@ -80,6 +90,7 @@ def wandb(folder: Path) -> Iterator[Log]:
 
 
 CONTENDERS: dict[str, Contender] = {
+    "rewind-logger": rewind_logger,
     "JSON line (floor)": floor,
     "CSVLogger": csv_logger,
     "trackio": trackio,
