@@ -138,7 +138,8 @@ def test_types() -> None:
     [[2**53 + 1, 3], [2**63 - 1, -(2**63)], [2**64 - 1, 0], [2**60 + 1], [-(2**63), 2**62 + 1]],
 )
 def test_ints_keep_all_their_digits(values: list[int]) -> None:
-    read = history(*((i, None, {"n": value}) for i, value in enumerate(values)))
+    calls: list[Call] = [(i, None, {"n": value}) for i, value in enumerate(values)]
+    read = history(*calls)
     assert read.to_arrow()["n"].to_pylist() == values
     assert read.to_pandas()["n"].tolist() == values
     assert read.to_polars()["n"].to_list() == values
@@ -151,9 +152,7 @@ def test_ints_that_no_column_holds_become_floats() -> None:
 
 def test_a_logged_nan_is_not_a_missing_value() -> None:
     read = history((0, None, {"x": math.nan, "y": 1.0}), (1, None, {"y": math.inf}))
-    column = read.to_arrow()["x"].to_pylist()
-    assert math.isnan(column[0])
-    assert column[1] is None
+    assert str(read.to_arrow()["x"].to_pylist()) == "[nan, None]"
     frame = read.to_polars()
     assert frame["x"].is_null().to_list() == [False, True]
     assert frame["x"].is_nan().to_list() == [True, None]
@@ -206,19 +205,18 @@ def test_a_hundred_thousand_keys_and_a_million_points() -> None:
     keys = [f"layer{i}/norm" for i in range(100_000)]
     count = 10 * len(keys)
     row = np.repeat(np.arange(10), len(keys))
-    points = pa.table(
-        {
-            "key": pa.array(keys).take(pa.array(np.tile(np.arange(len(keys)), 10))),
-            "clock": row,
-            "time": row,
-            "row": row,
-            "step": pa.nulls(count, pa.int64()),
-            "kind": np.zeros(count, np.int8),
-            "value": np.arange(count, dtype=np.float64),
-            "text": pa.nulls(count, pa.string()),
-            "entry": np.zeros(count, np.int32),
-        }
-    )
+    columns: dict[str, Any] = {
+        "key": pa.array(keys * 10),
+        "clock": row,
+        "time": row,
+        "row": row,
+        "step": pa.nulls(count, pa.int64()),
+        "kind": np.zeros(count, np.int8),
+        "value": np.arange(count, dtype=np.float64),
+        "text": pa.nulls(count, pa.string()),
+        "entry": np.zeros(count, np.int32),
+    }
+    points = pa.table(columns)
     wide = History(points).to_arrow()
     assert wide.shape == (10, 100_002)
     assert wide["layer7/norm"].to_pylist() == [7.0 + 100_000 * i for i in range(10)]

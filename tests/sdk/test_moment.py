@@ -96,7 +96,7 @@ def test_what_is_no_moment_is_refused(text: str, what: str) -> None:
 
 @pytest.mark.parametrize("text", ["r1?epoch=3", "r1?val/loss=0.1", "r1?_step=3&epoch=1"])
 def test_another_metric_is_refused_with_the_reason(text: str) -> None:
-    with pytest.raises(PositionError, match="cut on the training step `_step` .* may run backwards"):
+    with pytest.raises(PositionError, match=r"cut on the training step `_step` .* may run backwards"):
         parse(text)
 
 
@@ -121,7 +121,14 @@ def test_a_checkpoint_is_told_from_a_moment(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").write_bytes(b"")
     (tmp_path / "digits" / "r1").mkdir(parents=True)
-    checkpoints = ["last.ckpt", "ckpts/step=500.ckpt", "s3://b/x", "weights", str(tmp_path / "weights"), Path("r1")]
+    checkpoints: list[str | Path] = [
+        "last.ckpt",
+        "ckpts/step=500.ckpt",
+        "s3://b/x",
+        "weights",
+        str(tmp_path / "weights"),
+        Path("r1"),
+    ]
     assert [source for source in checkpoints if not is_checkpoint(source)] == []
     moments = ["r1", "digits/r1", "r1@2", "digits/r1?_step=3", "nothing-here"]
     assert [source for source in moments if is_checkpoint(source)] == []

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.format.columns import BOOL, FLOAT, INT, STR
+from rewind_logger.format.columns import BOOL, FLOAT, INT, STR, array, numbers
 from rewind_logger.sdk.layout import Layout, lay_out
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class History:
         """Return the wide form as an Arrow table."""
         layout, (keys, _) = self._layout, self._encoded
         given = "_given_step" if "step" in keys else "step"
-        columns: dict[str, Column] = {"_step": pa.array(layout.clock), "_timestamp": pa.array(layout.time_ms / 1000)}
+        columns: dict[str, Column] = {"_step": array(layout.clock), "_timestamp": array(layout.time_ms / 1000)}
         if layout.has_step.any():
-            columns[given] = pa.array(layout.step, mask=~layout.has_step)
+            columns[given] = array(layout.step, ~layout.has_step)
         columns.update(zip(keys, self._columns(), strict=True))
         return pa.table(columns)
 
@@ -101,15 +101,18 @@ class History:
             raise ConfigError(f"to_long() has no form {kind!r}: use 'pandas', 'polars' or 'arrow'.")
         points = self._points
         texts, steps = points.column("text"), points.column("step")
-        strings = _numpy(points, "kind") == STR
         columns: dict[str, Column] = {
             "key": points.column("key"),
             "_step": points.column("clock"),
-            "_timestamp": pa.array(_numpy(points, "time") / 1000),
+            "_timestamp": array(_numbers(points, "time") / 1000),
             "value": points.column("value"),
         }
-        if strings.any():  # of an int beyond 2**53 the text holds all digits, but it is no text
-            columns["text"] = pc.if_else(pa.array(strings), texts, pa.scalar(None, pa.string()))
+        if (
+            _numbers(points, "kind") == STR
+        ).any():  # of an int beyond 2**53 the text holds all digits, but it is no text
+            columns["text"] = pc.if_else(
+                pc.equal(points.column("kind"), pa.scalar(STR, pa.int8())), texts, pa.scalar(None, pa.string())
+            )
         if steps.null_count < len(steps):
             columns["step"] = steps
         table = pa.table(columns)
@@ -119,7 +122,7 @@ class History:
     def _encoded(self) -> tuple[list[str], npt.NDArray[np.int32]]:
         """The keys in first-seen order, and for each point the number of its key."""
         encoded: Column = self._points.column("key").dictionary_encode().combine_chunks()
-        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+        return encoded.dictionary.to_pylist(), numbers(encoded.indices)
 
     @cached_property
     def _layout(self) -> Layout:
@@ -133,10 +136,10 @@ class History:
         order = np.argsort(key_ids.astype(np.uint16) if len(keys) <= 2**16 else key_ids, kind="stable")
         stops = np.cumsum(np.bincount(key_ids, minlength=len(keys)))
         starts = np.concatenate(([0], stops))[:-1]
-        rows, kinds = self._layout.row_of_point[order], _numpy(self._points, "kind")[order]
-        values = self._points.column("value").to_numpy()[order]
+        rows, kinds = self._layout.row_of_point[order], _numbers(self._points, "kind")[order]
+        values = _numbers(self._points, "value")[order]
         texts: Column = self._points.column("text")
-        texts = texts.take(pa.array(order)) if texts.null_count < len(texts) else None
+        texts = texts.take(array(order)) if texts.null_count < len(texts) else None
         bits = np.bitwise_or.reduceat(1 << kinds.astype(np.uint8), starts).tolist() if keys else []
         count = len(self._layout.clock)
         columns = []
@@ -149,9 +152,8 @@ class History:
                 continue
             if found == _BITS[INT]:
                 column = _integers(column, text)
-            elif found == _BITS[BOOL]:
-                column = column != 0
-            columns.append(_scatter(column, rows[part], count))
+            scattered = _scatter(column, rows[part], count)
+            columns.append(scattered.cast(pa.bool_()) if found == _BITS[BOOL] else scattered)
         return columns
 
 
@@ -160,10 +162,10 @@ def _scatter(values: npt.NDArray[Any], rows: Ints, count: int) -> Column:
     column = np.zeros(count, values.dtype)
     column[rows] = values
     if len(rows) == count:
-        return pa.array(column)
+        return array(column)
     missing = np.ones(count, np.bool_)
     missing[rows] = False
-    return pa.array(column, mask=missing)
+    return array(column, missing)
 
 
 def _scatter_text(texts: list[str], rows: Ints, count: int) -> Column:
@@ -200,8 +202,9 @@ def _texts(kinds: npt.NDArray[np.int8], values: npt.NDArray[np.float64], text: C
     ]
 
 
-def _numpy(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    return table.column(name).to_numpy()
+def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers as an array; what stands where it is null means nothing."""
+    return numbers(table.column(name).combine_chunks())
 
 
 def _to_polars(table: pa.Table) -> pl.DataFrame:

@@ -33,14 +33,8 @@ def say(sentence: str) -> None:
     """Write one line to stderr, never failing: a line for people must not end a training run."""
     if is_quiet():
         return
-    line = f"rewind-logger: {sentence}"
-    with contextlib.suppress(
-        Exception
-    ):  # stderr may be closed, None (in a service) or of an encoding that is too small
-        try:
-            print(line, file=sys.stderr, flush=True)
-        except UnicodeEncodeError:
-            print(line.encode("ascii", "replace").decode(), file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):  # stderr may be closed, or None (in a service)
+        print(f"rewind-logger: {sentence}", file=sys.stderr, flush=True)
 
 
 def opening(storage: Storage, opened: Opened) -> str:

@@ -65,10 +65,12 @@ def lineage(storage: Storage, view: View) -> list[str]:
         name, number = record.parent
         chain.append(f"{name}@{number}" + ("" if record.cut is None else f"?_step={record.cut - 1}"))
         if name != str(view.run):
-            project, _, run_id = name.rpartition("/")
+            parts = name.split("/")
+            if not (2 <= len(parts) <= 3 and all(parts)) or ":" in name:  # a URL or a path: it lies in another store
+                break
             try:
-                view = resolve(storage, RunRef(project, run_id))
-            except RunNotFoundError:  # it was deleted, or lies in another store
+                view = resolve(storage, RunRef("/".join(parts[:-1]), parts[-1]))
+            except RunNotFoundError:  # it was deleted
                 break
         record = view.revisions[number - 1]
     return chain[::-1]

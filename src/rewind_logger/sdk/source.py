@@ -117,13 +117,7 @@ def _name(storage: Storage, run: RunRef) -> str | None:
 
 def _of_checkpoint(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Position:
     """Return the position that a checkpoint holds."""
-    # By name: this layer lies below that one, and checkpoints are read with torch, which not everyone has.
-    try:
-        checkpoints = importlib.import_module("rewind_logger.lightning.checkpoint")
-    except ImportError as error:
-        raise ConfigError(
-            f"{os.fspath(path)} is a checkpoint, and to read one takes `pip install 'rewind-logger[lightning]'`"
-            f" ({error}). Or name its place in the run: {moment.FORM}."
-        ) from None
+    # By name, since that layer lies above this one. It reads a checkpoint without torch.
+    checkpoints = importlib.import_module("rewind_logger.lightning.checkpoint")
     position: Position = checkpoints.read_position(path, storage_options)
     return position

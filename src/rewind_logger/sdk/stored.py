@@ -10,6 +10,7 @@ from rewind_logger.format import documents, names
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
+from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.metadata import Metadata, fold
 from rewind_logger.sdk.revisions import Revision, lineage, revisions
@@ -160,6 +161,11 @@ class StoredRun:
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that were saved up to here, in order."""
         return checkpoints(reader.read_rows(self.storage, self._view(), "checkpoints"))
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """What was measured at positions that are kept here, in processes that did not train; oldest first."""
+        return evaluations(self.storage, self._view())
 
     # Where it comes from
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rewind_logger.format import segment
+from rewind_logger.format.columns import array, numbers, to_scalar
 from rewind_logger.types import Scalar
 
 
@@ -68,7 +68,11 @@ def last_values(points: pa.Table) -> dict[str, Scalar]:
     keys: Any = points.column("key").dictionary_encode().combine_chunks()
     names = keys.dictionary.to_pylist()
     last = np.zeros(len(names), np.int64)
-    last[keys.indices.to_numpy()] = np.arange(len(points))  # of several assignments to one place the last one stays
-    chosen = points.take(last)
-    numbered = chosen.set_column(chosen.column_names.index("row"), "row", pa.array(np.arange(len(names))))
-    return {key: value for row in segment.to_rows(numbered) for key, value in row.values.items()}
+    last[numbers(keys.indices)] = np.arange(len(points))  # of several assignments to one place the last one stays
+    chosen = points.take(array(last)).select(["key", "kind", "value", "text"])
+    return {key: to_scalar(key, kind, value, text) for key, kind, value, text in _lines(chosen)}
+
+
+def _lines(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Yield the lines of a table."""
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
