@@ -268,7 +268,7 @@ class Run:
             self._state = "finished"
         open_runs.remove(self._storage.url, self._ref, self)
         try:
-            trouble = self._settle("finished" if exit_code == 0 else "failed")
+            trouble = self._settle("finished" if exit_code == 0 else "failed", FINISH_TIMEOUT_S)
             journal = self._writer.journal
         finally:
             self._writer.close()
@@ -331,8 +331,12 @@ class Run:
                 self._clock = clock
             self._put(values, clock, step if step != clock else None)
 
-    def _settle(self, state: Literal["finished", "failed"], timeout: float = FINISH_TIMEOUT_S) -> str | None:
+    def _settle(self, state: Literal["finished", "failed"], timeout: float) -> str | None:
         """Bring everything into the store and put the closing mark; the run stays open.
+
+        Args:
+            state: How it ended.
+            timeout: Seconds to wait for a store that is away.
 
         Returns:
             What went wrong, as a sentence; None if nothing did.
