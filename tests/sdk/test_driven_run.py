@@ -12,7 +12,7 @@ from rewind_logger.errors import TransientStorageError
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import run as run_module
 from rewind_logger.sdk.metadata import Labels
-from rewind_logger.sdk.run import RunSpec
+from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.storage import open_storage
 from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import Position, RunRef

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from rewind_logger.errors import ConfigError
 from rewind_logger.sdk import current, open_runs
 from rewind_logger.sdk.metadata import Labels, config_of
-from rewind_logger.sdk.run import OnBackwardStep, Run, RunSpec
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.run_spec import OnBackwardStep, RunSpec
 from rewind_logger.sdk.source import Given
 from rewind_logger.sdk.target import Resume, target
 from rewind_logger.storage import open_storage

@@ -7,7 +7,6 @@ import operator
 import threading
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
@@ -23,30 +22,14 @@ from rewind_logger.sdk.metadata import Labels, to_values
 from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.sdk.notice import RewindWarning
 from rewind_logger.sdk.plain import Json
+from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.summary import Summary
-from rewind_logger.storage.base import Storage
-from rewind_logger.types import OPENING_CLOCK, RunRef
+from rewind_logger.types import OPENING_CLOCK
 
 LOG = logging.getLogger("rewind_logger")
 
-OnBackwardStep = Literal["keep", "error"]
-
 FINISH_TIMEOUT_S = 120.0
 """How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """What is known of a run before it is opened."""
-
-    storage: Storage
-    run: RunRef
-    config: Mapping[str, Json] = field(default_factory=dict)
-    labels: Labels = field(default_factory=Labels)
-    on_backward_step: OnBackwardStep = "keep"
-    driven: bool = False
-    """Whether a trainer sets the clock (`Run._record`): then `log` never moves it."""
-    disabled: bool = False
 
 
 class Run:

@@ -11,7 +11,8 @@ from rewind_logger.history import catalog
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.sdk import moment
-from rewind_logger.sdk.run import Run, RunSpec
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage import Storage, open_storage
 from rewind_logger.types import Position
