@@ -24,6 +24,7 @@ from rewind_logger.errors import (
 )
 
 if TYPE_CHECKING:
+    from rewind_logger.lightning.logger import RewindLogger
     from rewind_logger.sdk.config import Config
     from rewind_logger.sdk.current import finish, log
     from rewind_logger.sdk.frames import History
@@ -48,6 +49,7 @@ __all__ = [
     "LogValueError",
     "PositionError",
     "RewindError",
+    "RewindLogger",
     "RewindWarning",
     "Run",
     "RunExistsError",
@@ -67,6 +69,7 @@ __all__ = [
 _LOADED_ON_DEMAND: dict[str, str] = {
     "Config": "rewind_logger.sdk.config",
     "History": "rewind_logger.sdk.frames",
+    "RewindLogger": "rewind_logger.lightning.logger",
     "RewindWarning": "rewind_logger.sdk.notice",
     "Run": "rewind_logger.sdk.run",
     "Store": "rewind_logger.sdk.store",

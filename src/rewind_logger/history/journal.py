@@ -182,6 +182,22 @@ class Journal:
             path = self._part_path()
         return Part(path, bytes(self._memory))
 
+    def move(self, root: Path | None) -> None:
+        """Move it into another run's folder of journals, on the same disk; the lock and what is open move with it."""
+        if self._folder is None or root is None:
+            return
+        target = root / self._folder.name
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._folder.rename(target)
+        except OSError as error:
+            LOG.warning("The journal %s could not be moved to %s: %s", self._folder, target, error)
+            return
+        locks.moved(self._folder / _OWNER, target / _OWNER)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()
+        self._folder = target
+
     def claimed(self, n: int) -> None:
         """Note that the writer has made claim `n`: from here on its rows may be in the store."""
         if self._folder is not None:

@@ -33,6 +33,13 @@ def acquire(path: Path, *, create: bool = True) -> int | None:
         return fd
 
 
+def moved(path: Path, target: Path) -> None:
+    """Note that a locked file has another name now."""
+    with _guard:
+        _held.discard(os.fspath(path.absolute()))
+        _held.add(os.fspath(target.absolute()))
+
+
 def release(fd: int, path: Path) -> None:
     """Unlock what `acquire` locked."""
     with _guard:

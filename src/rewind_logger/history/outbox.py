@@ -34,7 +34,7 @@ class Outbox:
         self.nonce = secrets.token_hex(8)
         self._journal = Journal(root, self.nonce, about)
         self._on_work = on_work
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
         self._rows = [0] * len(STREAMS)
         self._began = [0] * len(STREAMS)  # the row numbers at which the present batch began
         self._flushes: dict[str, int] = dict.fromkeys(STREAMS, 0)
@@ -66,8 +66,9 @@ class Outbox:
         index = _INDEX[stream]
         with self._lock:
             row = self._rows[index]
-            self._journal.append(frame(encode_row(index, row, clock, step, time_ms, values)))
-            self._rows[index] = row + 1
+            data = frame(encode_row(index, row, clock, step, time_ms, values))
+            self._rows[index] = row + 1  # before the write, which a signal's handler may come into
+            self._journal.append(data)
             self._points += len(values)
             if self.since is None:
                 self.since = time.monotonic()
@@ -75,6 +76,11 @@ class Outbox:
             if self._points >= FLUSH_POINTS:
                 self._close()
                 self._on_work()
+
+    def move(self, root: Path | None) -> None:
+        """Move the journal to that of another run, before the first opening."""
+        with self._lock:
+            self._journal.move(root)
 
     def claimed(self, n: int) -> None:
         """Note the writer's claim in the journal."""

@@ -89,6 +89,13 @@ class Writer:
         outbox = self._outbox or self._begin_outbox()
         outbox.append(stream, values, clock, step, int(time.time() * 1000) if time_ms is None else time_ms)
 
+    def retarget(self, run: RunRef) -> None:
+        """Write another run, before the first opening: what was appended goes there."""
+        self.run = run
+        self._root = journal_root(self.storage, run)
+        if self._outbox is not None:
+            self._outbox.move(self._root)
+
     def open(self, request: OpenRequest) -> Opened:
         """Open the run, or open it anew: what was appended so far then goes to the store first.
 
@@ -159,6 +166,11 @@ class Writer:
             self._outbox.leave()
             self._outbox = None
         _live.discard(self)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether rows wait in the journal."""
+        return self._outbox is not None and not self._outbox.empty
 
     @property
     def journal(self) -> str | None:

@@ -11,28 +11,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from rewind_logger.errors import ConfigError, CorruptError
+from rewind_logger.errors import ConfigError, CorruptError, PositionError
 from rewind_logger.history.reader import RangeFile
 from rewind_logger.lightning import mark
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.position import position_of_checkpoint
 from rewind_logger.storage import open_storage
+from rewind_logger.types import Position
 
 MOST_INDEX_BYTES = 1 << 30
 """An index larger than this is not read."""
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointPosition:
-    """Where a checkpoint stands."""
+class Loaded:
+    """What a checkpoint says of where it stands."""
 
+    path: str | None
+    """Where it lies, None if that is not known."""
     marks: tuple[Mark, ...]
-    """What it says of the runs that were logging; none if it was saved without this package."""
+    """The runs that were logging when it was saved; none if it was saved without this package."""
     next_step: int | None
     """The first step that it does not contain, by its loop state; None if it has none."""
 
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any], path: str | None = None) -> Loaded:
+        """Return what a checkpoint says; the same errors as `mark.read`."""
+        return cls(path, tuple(mark.read(checkpoint)), position_of_checkpoint(checkpoint))
 
-def read_position(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> CheckpointPosition:
+    def __str__(self) -> str:
+        """Return its name, for messages."""
+        return self.path or "the checkpoint"
+
+
+def read_checkpoint(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Loaded:
     """Read where a checkpoint stands from its index: no tensor is read, and no code in the file is run.
 
     Args:
@@ -47,7 +59,37 @@ def read_position(path: str | os.PathLike[str], storage_options: Mapping[str, An
     index = _read_index(os.fspath(path), storage_options)
     if not isinstance(index, Mapping):
         raise CorruptError(f"{os.fspath(path)} is no Lightning checkpoint: it holds a {type(index).__name__}.")
-    return CheckpointPosition(tuple(mark.read(index)), position_of_checkpoint(index))
+    return Loaded.of(index, os.fspath(path))
+
+
+def read_position(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Position:
+    """Return the position of a run that a checkpoint holds; of several runs, that of the trainer's first logger.
+
+    Raises:
+        PositionError: If the checkpoint was saved without this package, so that it names no run.
+        RewindError: As `read_checkpoint` does.
+    """
+    loaded = read_checkpoint(path, storage_options)
+    if not loaded.marks:
+        step = "" if not loaded.next_step else f", such as 'run?_step={loaded.next_step - 1}', which is where it stands"
+        raise PositionError(
+            f"{os.fspath(path)} does not say of which run it is: it was saved without Rewind Logger. Name the place in "
+            f"the run instead{step}."
+        )
+    return loaded.marks[0].position
+
+
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    EOFError,
+    RecursionError,
+)
+"""What a file that is no checkpoint, or a damaged one, makes the readers below raise."""
 
 
 def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
@@ -62,21 +104,11 @@ def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
         raise ConfigError(f"There is no checkpoint {path}.") from None
     except IsADirectoryError:
         raise CorruptError(
-            f"{path} is a folder: the position of a sharded checkpoint is only known when it is loaded."
+            f"{path} is a folder: where a sharded checkpoint stands is known once it is loaded."
         ) from None
     except CorruptError:
         raise
-    except (
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        IndexError,
-        EOFError,
-        RecursionError,
-    ) as error:
+    except _UNREADABLE as error:
         raise CorruptError(f"{path} cannot be read as a checkpoint: {error}.") from error
 
 

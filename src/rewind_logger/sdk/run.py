@@ -24,7 +24,7 @@ from rewind_logger.sdk.notice import RewindWarning
 from rewind_logger.sdk.plain import Json
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.summary import Summary
-from rewind_logger.types import OPENING_CLOCK
+from rewind_logger.types import OPENING_CLOCK, RunRef, Scalar
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -257,7 +257,7 @@ class Run:
             self._writer.close()
         if self._opened is not None and not self._spec.disabled:
             state = "finished" if exit_code == 0 else "failed"
-            notice.say(notice.closing(self._ref, state, self.step, trouble, journal))
+            notice.say(notice.closing(self._ref, state, self.step + self._driven, trouble, journal))
 
     def __enter__(self) -> Run:
         return self
@@ -298,6 +298,33 @@ class Run:
         if say and not self._spec.disabled:
             notice.say(notice.opening(self._storage, opened))
         return opened
+
+    def _retarget(self, run: RunRef) -> None:
+        """Be another run, before the first opening."""
+        self._ref = run
+        self._writer.retarget(run)
+
+    def _drive(self, driven: bool) -> None:
+        """Say whether a trainer sets the clock."""
+        self._driven = driven
+
+    def _complain(self, trouble: str) -> None:
+        """Say why not everything is in the store."""
+        LOG.error("Run %s: %s What is not in the store is kept in %s.", self._ref, trouble, self._writer.journal)
+
+    def _advance(self, clock: int) -> None:
+        """Set the clock to the step that a trainer is at."""
+        self._clock = clock
+
+    def _mark(self, values: dict[str, Scalar], clock: int) -> None:
+        """Add a row to the stream of checkpoints."""
+        if self._state == "live":
+            self._append("checkpoints", values, clock)
+
+    def _note(self, values: dict[str, Scalar], clock: int) -> None:
+        """Add a row to the stream of events."""
+        if self._state == "live":
+            self._append("events", values, clock)
 
     def _record(self, values: Mapping[str, Any], clock: int | None, step: int | None = None) -> None:
         """Log a row at the step that a trainer is at.

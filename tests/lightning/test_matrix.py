@@ -39,7 +39,7 @@ def check(case: Case, folder: Path) -> None:
     store = str(folder / "store")
 
     def plug() -> Plugin:
-        logger = rewind_logger.RewindLogger(store, name="matrix", version="run")  # type: ignore[operator]
+        logger = rewind_logger.RewindLogger(store, name="matrix", version="run")
         return Plugin(logger)
 
     oracle = matrix.run(case, folder / "saved", plug)

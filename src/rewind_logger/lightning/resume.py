@@ -1,0 +1,283 @@
+"""What a fit means for the history: which run it goes on with, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rewind_logger.errors import ConfigError, RewindError, RunExistsError
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import claims
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.view import resolve
+from rewind_logger.lightning.checkpoint import Loaded
+from rewind_logger.lightning.mark import Mark
+from rewind_logger.sdk.source import Given, Source, find
+from rewind_logger.storage import Storage, open_storage
+from rewind_logger.types import Position, RunRef
+
+OnResume = Literal["rewind", "fork", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the arguments of a logger ask for."""
+
+    storage: Storage
+    run: RunRef
+    named: bool
+    """Whether a person, or a scheduler, gave the run its id; else any id will do."""
+    index: int = 0
+    """Which of the trainer's loggers of ours it is; marks are in that order."""
+    on_resume: OnResume = "rewind"
+    resume_from: Given | None = None
+    fork_from: Given | None = None
+    storage_options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How a run is to be opened."""
+
+    run: RunRef
+    request: OpenRequest
+    notes: tuple[str, ...] = ()
+    """Sentences for people."""
+
+
+def decide(wanted: Wanted, loaded: Loaded | None) -> Decision:
+    """Decide how a fit that loaded a checkpoint, or none, opens its run.
+
+    Raises:
+        ConfigError: If the arguments and the checkpoint contradict each other; the message names both.
+        RunExistsError: If the checkpoint is of one run, and the logger names another that exists.
+        RewindError: If a position that was given is none.
+    """
+    if wanted.fork_from is not None:
+        return _fork_as_asked(wanted, _find(wanted, wanted.fork_from, "fork_from"), loaded)
+    if wanted.resume_from is not None:
+        return _rewind_as_asked(wanted, _find(wanted, wanted.resume_from, "resume_from"), loaded)
+    if loaded is None:
+        return Decision(run=wanted.run, request=OpenRequest(), notes=_hint(wanted))
+    mark, here = choose(wanted, loaded)
+    if mark is None:
+        return _without_mark(wanted, loaded)
+    if wanted.on_resume == "error":
+        raise ConfigError(
+            f"fit resumed from {loaded}, which stands at {mark}, and on_resume='error' was given: fit without"
+            " ckpt_path, or use on_resume='rewind' or 'fork'."
+        )
+    reason = f"resumed from {loaded}"
+    if wanted.on_resume == "fork":
+        return _fork(wanted, mark, here, reason)
+    if here and (mark.run == wanted.run or not wanted.named):
+        return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason))
+    return _fork_into(wanted, wanted.run, mark, here, reason, loaded)
+
+
+def choose(wanted: Wanted, loaded: Loaded) -> tuple[Mark | None, bool]:
+    """Choose the mark of a checkpoint that is of the wanted run, and say whether its run lies in the wanted store.
+
+    A store may have been moved since, so a run is recognised by the nonce of the claim under which it was logging.
+    """
+    if not loaded.marks:
+        return None, False
+    by_order = sorted(range(len(loaded.marks)), key=lambda index: index != wanted.index)
+    marks = [loaded.marks[index] for index in by_order]
+    here = [mark for mark in marks if _is_in(mark, wanted.storage)]
+    if wanted.named:
+        here.sort(key=lambda mark: mark.run != wanted.run)
+    return (here[0], True) if here else (marks[0], False)
+
+
+def _is_in(mark: Mark, storage: Storage) -> bool:
+    claim = claims.read(storage, RunPaths(mark.run), mark.claim)
+    return claim is not None and claim.nonce == mark.claim_nonce
+
+
+def _find(wanted: Wanted, given: Given, argument: str) -> Source:
+    return find(
+        given,
+        argument,
+        storage=wanted.storage,
+        project=wanted.run.project,
+        storage_options=wanted.storage_options,
+    )
+
+
+def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Decision:
+    """Fork from the place that was given; or go on with that fork, if the checkpoint is its own."""
+    at = source.position
+    if at.run == wanted.run and source.storage is None:
+        raise ConfigError(
+            f"fork_from={wanted.fork_from!r} is of {at.run} itself: give the fork another version, or use resume_from."
+        )
+    exists = claims.count(wanted.storage, RunPaths(wanted.run)) > 0
+    own = loaded is not None and any(mark.run == wanted.run and _is_in(mark, wanted.storage) for mark in loaded.marks)
+    if exists and own:
+        assert loaded is not None
+        mark = next(mark for mark in loaded.marks if mark.run == wanted.run)
+        return Decision(run=wanted.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
+    if loaded is None and not source.typed and not exists:
+        raise ConfigError(
+            f"fork_from={wanted.fork_from!r} is a checkpoint that fit does not load: pass it as ckpt_path to fit too."
+        )
+    if loaded is not None and not any(_stands_at(mark, at) for mark in loaded.marks):
+        raise ConfigError(
+            f"fork_from={wanted.fork_from!r} stands at {_shown(at)}, and fit loads {loaded}, which stands at "
+            f"{_standing(loaded)}: give both the same checkpoint."
+        )
+    reason = f"fork_from {wanted.fork_from}"
+    if exists and loaded is not None and at.next_step is not None:
+        _check_forked_from(wanted, wanted.run, at, source.storage)
+        start = Position(wanted.run, None, at.next_step)
+        return Decision(run=wanted.run, request=OpenRequest(at=start, reason=f"resumed from {loaded}"))
+    request = OpenRequest(at=at, typed=source.typed, reason=reason, source=source.storage)
+    return Decision(run=wanted.run, request=request)
+
+
+def _rewind_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Decision:
+    """Rewind to the place that was given; or go on after it, if a job that already did is started again."""
+    at = source.position
+    if source.storage is not None or (wanted.named and at.run != wanted.run):
+        raise ConfigError(
+            f"resume_from={wanted.resume_from!r} is of run {at.run}, and version names {wanted.run}: leave out version,"
+            " or use fork_from."
+        )
+    reason = f"resume_from {wanted.resume_from}"
+    request = OpenRequest(at=at, typed=source.typed, resume="must", reason=reason)
+    if loaded is None or not loaded.marks or any(_stands_at(mark, at) for mark in loaded.marks):
+        return Decision(run=at.run, request=request)
+    head = resolve(wanted.storage, at.run)
+    for mark in loaded.marks:
+        later = mark.run == at.run and mark.revision == head.revision and head.record.cut == at.next_step
+        if later and at.next_step is not None and mark.next_step >= at.next_step:
+            return Decision(run=at.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
+    raise ConfigError(
+        f"resume_from={wanted.resume_from!r} stands at {_shown(at)}, and fit loads {loaded}, which stands at "
+        f"{_standing(loaded)}: history and model would not agree. Leave out resume_from to rewind to the checkpoint."
+    )
+
+
+def _without_mark(wanted: Wanted, loaded: Loaded) -> Decision:
+    """Resume from a checkpoint that was saved without this package."""
+    if loaded.next_step is None:
+        return Decision(
+            run=wanted.run,
+            request=OpenRequest(),
+            notes=(f"{loaded} does not tell its step, so the history was not cut.",),
+        )
+    if wanted.on_resume == "error":
+        raise ConfigError(f"fit resumed from {loaded}, and on_resume='error' was given.")
+    step = loaded.next_step - 1
+    note = f"{loaded} was saved without Rewind Logger: by its loop state it stands at step {step}."
+    at = None
+    if claims.count(wanted.storage, RunPaths(wanted.run)):
+        at = Position(wanted.run, None, loaded.next_step)
+    request = OpenRequest(at=at, reason=f"resumed from {loaded}")
+    return Decision(run=wanted.run, request=request, notes=(note,))
+
+
+def _fork(wanted: Wanted, mark: Mark, here: bool, reason: str) -> Decision:
+    """Fork from a checkpoint, into the named run or one that is named after the checkpoint.
+
+    The same command finds the same fork again.
+    """
+    if here and mark.run == wanted.run and wanted.named and _began_as_fork(wanted.storage, wanted.run):
+        return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason))
+    run = wanted.run
+    if not wanted.named or (here and mark.run == wanted.run):
+        run = RunRef(wanted.run.project, f"{mark.run_id}-fork-{mark.nonce[:6]}")
+    return _fork_into(wanted, run, mark, here, reason, None)
+
+
+def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str, loaded: Loaded | None) -> Decision:
+    """Fork from a mark into `run`, or go back to the start of that fork if it exists."""
+    source, notes = None, ()
+    if not here:
+        source = _other_store(wanted, mark)
+        if source is None:
+            note = (
+                f"The checkpoint is of run {mark.run} in {mark.store}, which cannot be read: {run} begins without that"
+                " history."
+            )
+            return Decision(run=run, request=OpenRequest(reason=reason), notes=(note,))
+    if claims.count(wanted.storage, RunPaths(run)):
+        try:
+            _check_forked_from(wanted, run, mark.position, source)
+        except RunExistsError:
+            if loaded is None:
+                raise
+            raise RunExistsError(
+                f"{loaded} is of run {mark.run}, and the logger names {run}, which is another run that exists: give the"
+                f" logger version={mark.run_id!r} to rewind that run, or a new version to fork from it."
+            ) from None
+        return Decision(run=run, request=OpenRequest(at=Position(run, None, mark.next_step), reason=reason))
+    return Decision(run=run, request=OpenRequest(at=mark.position, reason=reason, source=source), notes=notes)
+
+
+def _other_store(wanted: Wanted, mark: Mark) -> Storage | None:
+    """Return the store that a mark names, if the run can still be read there."""
+    try:
+        storage = open_storage(mark.store, wanted.storage_options)
+        return storage if _is_in(mark, storage) else None
+    except RewindError:
+        return None
+
+
+def _began_as_fork(storage: Storage, run: RunRef) -> bool:
+    first = claims.read(storage, RunPaths(run), 0)
+    return first is not None and first.source is not None
+
+
+def _check_forked_from(wanted: Wanted, run: RunRef, at: Position, source: Storage | None) -> None:
+    """Refuse a run that exists and is not the fork from this very position."""
+    first = claims.read(wanted.storage, RunPaths(run), 0)
+    name = str(at.run) if source is None else f"{source.url}/{at.run}"
+    found = first.source if first is not None else None
+    if found is None or found.run != name or found.cut != at.next_step or at.revision not in (None, found.revision):
+        begun = "is no fork" if found is None else f"was forked from {found.run}@{found.revision}, before {found.cut}"
+        raise RunExistsError(
+            f"Run {run} exists and {begun}: it cannot be forked from {_shown(at)}. Give a new version."
+        )
+
+
+def _stands_at(mark: Mark, at: Position) -> bool:
+    return mark.run == at.run and mark.next_step == at.next_step and at.revision in (None, mark.revision)
+
+
+def _shown(at: Position) -> str:
+    revision = "" if at.revision is None else f"@{at.revision}"
+    return f"{at.run}{revision}" + ("" if at.next_step is None else f"?_step={at.next_step - 1}")
+
+
+def _standing(loaded: Loaded) -> str:
+    if loaded.marks:
+        return ", ".join(map(str, loaded.marks))
+    return (
+        "an unknown step" if loaded.next_step is None else f"step {loaded.next_step - 1} of a run that it does not name"
+    )
+
+
+def _hint(wanted: Wanted) -> tuple[str, ...]:
+    """Say how to resume, where a run without a given id begins beside runs that have checkpoints.
+
+    Lightning looks for `ckpt_path="last"` in the new run's folder, finds nothing, and begins anew with a mere warning.
+    """
+    if wanted.named:
+        return ()
+    project = wanted.run.project
+    runs = [info.name for info in wanted.storage.list(project) if info.size is None and info.name != wanted.run.id]
+    listings = wanted.storage.map_lists([f"{project}/{run}/checkpoints" for run in runs[-_LOOKED_AT:]])
+    found = [run for run, infos in zip(runs[-_LOOKED_AT:], listings, strict=True) if infos]
+    if not found:
+        return ()
+    return (
+        f"Project {project} has checkpoints of other runs: to resume one, name it, as in version={found[-1]!r} with "
+        "fit(ckpt_path='last'), or give fit the checkpoint's path.",
+    )
+
+
+_LOOKED_AT = 32
+"""Runs of a project in which checkpoints are looked for."""
