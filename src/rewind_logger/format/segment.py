@@ -86,10 +86,10 @@ MAX_GROUP_POINTS = 8 * MIN_GROUP_POINTS
 
 METADATA_KEY = b"rewind_logger"
 
-_INFLATION = 1024
-"""Points, and bytes, that a byte of a file may stand for: ten metrics that never change reach 31 and 250."""
+_POINTS_A_BYTE, _BYTES_A_BYTE = 256, 2048
+"""What a byte of a file may stand for: ten metrics that never change reach 31 points and 250 bytes."""
 _MOST_POINTS, _MOST_BYTES = 2**20, 2**31
-"""… beyond so many, for which no file is too short: one long text that repeats itself reaches 16,000 bytes a byte."""
+"""… beyond so many, for which no file is too short: one long text that repeats itself reaches 16,000 bytes."""
 
 _OPTIONS: dict[str, Any] = {
     "version": "2.6",
@@ -315,7 +315,7 @@ def _open(source: bytes | BinaryIO) -> tuple[pq.ParquetFile, SegmentInfo]:
     # Once it is decompressed it is too late: look before.
     length, points = handle.size(), metadata.num_rows
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    if not 0 <= points <= length * _INFLATION + _MOST_POINTS or size > length * _INFLATION + _MOST_BYTES:
+    if not 0 <= points <= length * _POINTS_A_BYTE + _MOST_POINTS or size > length * _BYTES_A_BYTE + _MOST_BYTES:
         raise CorruptError(f"This is no segment: its {length} bytes claim to be {points} points of {size} bytes.")
     file = pq.ParquetFile(
         handle, metadata=metadata, page_checksum_verification=True, pre_buffer=True, read_dictionary=["key"]
