@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewind_logger.errors import CorruptError
+from rewind_logger.format.frames import (
+    MAX_PAYLOAD,
+    JournalRow,
+    decode,
+    decode_row,
+    encode_header,
+    encode_row,
+    frame,
+    read_frames,
+)
+from rewind_logger.types import Row, Scalar
+from tests.format.strategies import INT64, VALUES, exact_rows
+
+PAYLOADS = st.lists(st.binary(min_size=1, max_size=30), max_size=6)
+NATURAL = st.integers(0, 2**63 - 1)
+HEADERS: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.none() | INT64 | st.text(max_size=5) | st.booleans(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=20),
+        max_leaves=20,
+    ),
+    max_size=20,
+)
+
+
+def test_a_frame_is_length_checksum_and_payload() -> None:
+    payload = b"\x96payload"
+    assert frame(payload) == struct.pack("<II", 8, zlib.crc32(payload)) + payload
+
+
+@given(PAYLOADS)
+def test_whole_frames_are_read_back(payloads: list[bytes]) -> None:
+    data = b"".join(map(frame, payloads))
+    assert read_frames(data) == (payloads, len(data))
+
+
+@given(PAYLOADS)
+def test_a_journal_torn_at_any_byte_gives_the_frames_before(payloads: list[bytes]) -> None:
+    frames = [frame(payload) for payload in payloads]
+    data = b"".join(frames)
+    ends = [sum(map(len, frames[: i + 1])) for i in range(len(frames))]
+    for cut in range(len(data)):
+        whole = sum(end <= cut for end in ends)
+        assert read_frames(data[:cut]) == (payloads[:whole], ends[whole - 1] if whole else 0)
+
+
+@given(PAYLOADS.filter(bool), st.data())
+def test_a_damaged_bit_anywhere_ends_the_journal_before_its_frame(payloads: list[bytes], data: st.DataObject) -> None:
+    frames = [frame(payload) for payload in payloads]
+    hit = data.draw(st.integers(0, len(frames) - 1))
+    damaged = bytearray(frames[hit])
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    found, size = read_frames(b"".join([*frames[:hit], bytes(damaged), *frames[hit + 1 :]]))
+    assert found == payloads[:hit]
+    assert size == sum(map(len, frames[:hit]))
+
+
+def test_zeros_at_the_end_are_no_frames() -> None:
+    whole = frame(b"row")
+    assert read_frames(whole + bytes(4096)) == ([b"row"], len(whole))
+
+
+def test_a_length_that_no_frame_has_ends_the_journal() -> None:
+    absurd = struct.pack("<II", MAX_PAYLOAD + 1, 0)
+    assert read_frames(frame(b"row") + absurd + b"x" * 100) == ([b"row"], len(frame(b"row")))
+    assert read_frames(struct.pack("<II", 2**32 - 1, 0)) == ([], 0)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_at_all_are_read_to_their_last_whole_frame(data: bytes) -> None:
+    payloads, size = read_frames(data)
+    assert b"".join(map(frame, payloads)) == data[:size]
+
+
+@given(NATURAL, NATURAL, st.none() | INT64, st.none() | INT64, INT64, VALUES)
+def test_a_row_comes_back_bit_for_bit(
+    index: int, number: int, clock: int | None, step: int | None, time_ms: int, values: dict[str, Scalar]
+) -> None:
+    payload = encode_row(index, number, clock, step, time_ms, values)
+    assert decode(payload) == decode_row(payload) or any(value != value for value in values.values())
+    found_index, row = decode_row(payload)
+    assert (found_index, row.clock) == (index, clock)
+    assert exact_rows([row.at(5)]) == exact_rows([Row(number, 5 if clock is None else clock, step, time_ms, values)])
+
+
+def test_a_row_without_a_clock_gets_that_of_its_run() -> None:
+    _, row = decode_row(encode_row(1, 0, None, None, 7, {"lr": 0.1}))
+    assert row == JournalRow(0, None, None, 7, {"lr": 0.1})
+    assert row.at(30) == Row(0, 30, None, 7, {"lr": 0.1})
+    assert decode_row(encode_row(1, 0, 4, None, 7, {}))[1].at(30).clock == 4
+
+
+@given(HEADERS)
+def test_a_header_comes_back_and_is_no_row(header: dict[str, Any]) -> None:
+    assert decode(encode_header(header)) == header
+    with pytest.raises(CorruptError):
+        decode_row(encode_header(header))
+
+
+@given(st.binary(max_size=60) | VALUES.map(lambda values: encode_row(0, 1, 2, None, 3, values)[:-1]))
+def test_a_payload_that_is_not_ours_is_corrupt_and_nothing_else(payload: bytes) -> None:
+    try:
+        decode(payload)
+    except CorruptError as error:
+        assert "journal" in str(error)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        [0, 0, 0, None, 0],
+        [0, 0, 0, None, 0, {}, 1],
+        [-1, 0, 0, None, 0, {}],
+        [0, -1, 0, None, 0, {}],
+        [0, 0, 2**63, None, 0, {}],
+        [0, 0, 0, 2**63, 0, {}],
+        [0, 0, 0, None, None, {}],
+        [0, 0, 0.5, None, 0, {}],
+        [0, 0, 0, None, 0, {"a": None}],
+        [0, 0, 0, None, 0, {"a": [1]}],
+        [0, 0, 0, None, 0, {1: 1}],
+        7,
+        "row",
+    ],
+)
+def test_a_row_of_another_make_is_corrupt(fields: object) -> None:
+    with pytest.raises(CorruptError, match="A row of a journal does not decode"):
+        decode(msgspec.msgpack.encode(fields))
+
+
+def test_what_no_frame_can_hold_is_an_error_when_it_is_encoded() -> None:
+    with pytest.raises(OverflowError):
+        encode_row(0, 0, 0, None, 0, {"x": 2**64})
+    with pytest.raises(UnicodeEncodeError):
+        encode_row(0, 0, 0, None, 0, {"x": "\ud800"})
