@@ -36,10 +36,11 @@ class Killed(BaseException):
 
 
 class SteppingStorage(WrapperStorage):
-    """Stops before and after the effect of each request."""
+    """The store as one machine sees it; stops before and after the effect of each request."""
 
-    def __init__(self, inner: Storage, stop: Callable[[], None]) -> None:
+    def __init__(self, inner: Storage, machine: Path, stop: Callable[[], None]) -> None:
         super().__init__(inner)
+        self.local_path = machine  # where the journals of its writers lie
         self._stop = stop
 
     def _step(self, request: Callable[..., Any], *args: Any) -> Any:
@@ -157,8 +158,7 @@ class Schedule:
 
     def _bring_in(self, run: RunRef) -> None:
         """Open a run once more, undisturbed, for what the last writer left in its journal."""
-        writer = Writer(self.store, run, background=False)
-        writer._root = self.folder / "machine-0" / run.id
+        writer = Writer(SteppingStorage(self.store, self.folder / "0", lambda: None), run, background=False)
         with contextlib.suppress(RunNotFoundError):
             writer.open(OpenRequest(resume="must"))
         writer.close()
@@ -170,10 +170,9 @@ class Schedule:
 
     def _writer(self) -> None:
         """Open a run in one of the ways there are, log and flush for a while, go back, and finish or not."""
-        storage = SteppingStorage(self.store, self._stop)
+        machine = self.folder / str(self.random.randrange(self.rules.machines))
         run, request = self._request()
-        writer = Writer(storage, run, background=False)
-        writer._root = self.folder / f"machine-{self.random.randrange(self.rules.machines)}" / run.id
+        writer = Writer(SteppingStorage(self.store, machine, self._stop), run, background=False)
         try:
             self._turns(writer, request)
         except (FencedError, PositionError, RunNotFoundError):
