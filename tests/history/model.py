@@ -136,12 +136,12 @@ class Schedule:
         writers: list[greenlet.greenlet] = []
         turns = self.rules.turns
         sticky = self.random.choice([0.0, 0.8, 0.95, 0.99])  # from request by request to nearly one after the other
-        chosen = None
+        chosen: greenlet.greenlet | None = None
         while turns or writers:
             if turns and len(writers) < self.rules.writers:
                 turns -= 1
                 writers.append(greenlet.greenlet(self._writer))
-            if chosen not in writers or self.random.random() > sticky:
+            if chosen is None or chosen not in writers or self.random.random() > sticky:
                 chosen = self.random.choice(writers)
             if chosen and self.random.random() < self.rules.kill:
                 self.truth.kills += 1
@@ -286,4 +286,4 @@ class Schedule:
     def rows(self, view: View) -> list[int]:
         """Return the ids of the rows of a view, in order."""
         table = reader.read(self.store, view, "metrics")
-        return [int(value) for value in table["value"].to_pylist()]
+        return [int(value) for value in table["value"].to_numpy()]
