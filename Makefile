@@ -72,10 +72,10 @@ bench: $(BENCH_VENV)/.stamp ## Measure logging against other loggers; write benc
 
 .PHONY: demo
 demo: $(VENV)/.stamp ## Train on real data, kill, resume, fork; print what happened and draw it
-	@$(PY) examples/demo.py
+	@$(PY) examples/demo/demo.py
 
 .PHONY: clean
 clean: ## Remove environments, caches and build output
-	@rm -rf $(VENV) $(BENCH_VENV) build dist demo/out
+	@rm -rf $(VENV) $(BENCH_VENV) build dist demo-out
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
