@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ def _enter_child() -> None:
     """Note that this process was forked."""
     global _generation
     _generation += 1
+    # Earlier versions of fsspec wait for the parent's event loop, which does not run here; later ones for its lock.
+    if (asyn := sys.modules.get("fsspec.asyn")) is not None:
+        asyn.reset_lock()
 
 
 if hasattr(os, "register_at_fork"):
