@@ -39,9 +39,9 @@ def main() -> None:
     say("2. The same command again: it resumes from the last checkpoint.")
     train(command)
 
-    checkpoint = next(one.path for one in reversed(store.run("digits/a").checkpoints) if one.next_step < args.steps)
-    assert checkpoint is not None
-    checkpoint = str(url / "digits" / "a" / checkpoint)
+    # By now the run has `last.ckpt` several times, a file that was overwritten, and each other checkpoint once.
+    saved = [one for one in store.run("digits/a").checkpoints if one.path and not one.path.endswith("last.ckpt")]
+    checkpoint = os.path.relpath(next(str(one.path) for one in reversed(saved) if one.next_step < args.steps))
     say("3. A fork from a checkpoint, with another learning rate.")
     train(f"{options} --append-only {args.out / 'append-only-b.jsonl'} --version b --lr 0.01 --fork {checkpoint}")
 

@@ -206,8 +206,12 @@ class Attachment:
         self._logger._active_run()._mark({"mark": json.dumps(told)}, next_step - 1)
 
     def _relative(self, path: str) -> str:
-        """Write a path below the run relative to it: a store may be moved."""
-        root = f"{self._logger._active_run().url}/"
+        """Write a path within the store relative to it, for it may be moved; another one in full.
+
+        Relative to the store, not the run: a fork shows the checkpoints of its parent too.
+        """
+        path = path if "://" in path else os.path.abspath(path)
+        root = f"{self._logger._active_run()._storage.url.rstrip('/')}/"
         return "./" + path[len(root) :] if path.startswith(root) else path
 
     # Evaluation

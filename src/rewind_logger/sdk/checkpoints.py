@@ -2,7 +2,7 @@
 
 A save is one row with the value `mark`, JSON text with the checkpoint's nonce, next_step, global_step, epoch, score,
 monitor and path. What becomes known later comes in further rows, with the value `path`: JSON text with the nonce and
-what is new.
+what is new. A path that begins with `./` is relative to the store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Checkpoint:
     """A checkpoint that was saved while the run was logged."""
 
     path: str | None
-    """Where it was saved, as far as that is known."""
+    """Where it was saved, a path or URL that can be opened; None as far as that is not known."""
     next_step: int
     """The first training step that is done after it is loaded: it is the position `?_step=next_step - 1`."""
     global_step: int | None
@@ -35,8 +35,12 @@ class Checkpoint:
     """The revision of the run that was being logged."""
 
 
-def checkpoints(rows: Iterable[Row]) -> list[Checkpoint]:
+def checkpoints(rows: Iterable[Row], store: str) -> list[Checkpoint]:
     """Return the checkpoints of these rows, in the order in which they were saved.
+
+    Args:
+        rows: Of the stream.
+        store: The URL of the store they were read from, against which paths within it are resolved.
 
     Raises:
         CorruptError: If a row is not as described above.
@@ -56,7 +60,7 @@ def checkpoints(rows: Iterable[Row]) -> list[Checkpoint]:
                 ) from error
     return [
         Checkpoint(
-            path=mark.get("path"),
+            path=_resolved(mark.get("path"), store),
             next_step=mark["next_step"],
             global_step=mark.get("global_step"),
             epoch=mark.get("epoch"),
@@ -66,3 +70,8 @@ def checkpoints(rows: Iterable[Row]) -> list[Checkpoint]:
         )
         for mark in marks.values()
     ]
+
+
+def _resolved(path: str | None, store: str) -> str | None:
+    """Return a path that can be opened."""
+    return f"{store.rstrip('/')}/{path[2:]}" if path is not None and path.startswith("./") else path

@@ -160,7 +160,7 @@ class StoredRun:
     @property
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that were saved up to here, in order."""
-        return checkpoints(reader.read_rows(self.storage, self._view(), "checkpoints"))
+        return checkpoints(reader.read_rows(self.storage, self._view(), "checkpoints"), self.storage.url)
 
     @property
     def evaluations(self) -> list[Evaluation]:
