@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 from rewind_logger.storage import ObjectInfo
 from rewind_logger.storage.s3 import S3Storage
 from tests.conftest import Bucket
+from tests.servers import Answer, S3Server, ScriptedServer
 
 
 class Wire:
@@ -96,6 +97,28 @@ def test_many_reads_take_one_request_each(storage: S3Storage, wire: Wire) -> Non
     assert wire.requests == ["GET "] * 3
 
 
+def test_a_listing_goes_on_where_a_page_ended() -> None:
+    pages = [
+        "<IsTruncated>true</IsTruncated><NextContinuationToken>after b</NextContinuationToken>"
+        "<Contents><Key>p/f/b</Key><Size>2</Size></Contents><Contents><Key>p/f/d</Key><Size>4</Size></Contents>",
+        "<IsTruncated>false</IsTruncated><Contents><Key>p/f/e</Key><Size>5</Size></Contents>"
+        "<CommonPrefixes><Prefix>p/f/c/</Prefix></CommonPrefixes>",
+    ]
+    answers = [Answer(200, f"<ListBucketResult>{page}</ListBucketResult>".encode()) for page in pages]
+    with ScriptedServer(answers) as server:
+        storage = S3Storage("s3://bucket/p", S3Server(server.endpoint).storage_options)
+        assert storage.list("f") == [
+            ObjectInfo("b", 2),
+            ObjectInfo("c", None),
+            ObjectInfo("d", 4),
+            ObjectInfo("e", 5),
+        ]
+        queries = [parse_qs(urlsplit(request.partition(" ")[2]).query) for request in server.requests]
+    assert [query["prefix"] for query in queries] == [["p/f/"], ["p/f/"]]
+    assert [query.get("continuation-token") for query in queries] == [None, ["after b"]]
+
+
+@pytest.mark.exhaustive
 def test_a_listing_takes_one_request_for_each_thousand_names(storage: S3Storage, wire: Wire) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: storage.put(f"many/{n:04d}", b"x"), range(1001)))
