@@ -13,9 +13,11 @@ from rewind_logger.errors import CorruptError
 from rewind_logger.format.frames import (
     MAX_PAYLOAD,
     JournalRow,
+    Keys,
     decode,
     decode_row,
     encode_header,
+    encode_keys,
     encode_row,
     frame,
     read_frames,
@@ -143,3 +145,21 @@ def test_what_no_frame_can_hold_is_an_error_when_it_is_encoded() -> None:
         encode_row(0, 0, 0, None, 0, {"x": 2**64})
     with pytest.raises(UnicodeEncodeError):
         encode_row(0, 0, 0, None, 0, {"x": "\ud800"})
+
+
+def test_rows_that_repeat_their_keys_give_their_values_alone() -> None:
+    keys = ["loss", "nan"]
+    assert decode(encode_keys(2, keys)) == Keys(2, keys)
+    decoded = decode(encode_row(2, 7, None, 3, 11, [0.5, 4]))
+    assert isinstance(decoded, tuple)
+    _, row = decoded
+    assert isinstance(row, JournalRow)
+    assert row.at(9, keys) == Row(7, 9, 3, 11, {"loss": 0.5, "nan": 4})
+    with pytest.raises(CorruptError, match="2 values for 1 keys"):
+        row.at(9, keys[:1])
+
+
+def test_a_row_of_many_keys_is_a_third_as_long_without_them() -> None:
+    values = {f"layer.{i}/weight_norm": float(i) for i in range(1000)}
+    whole, alone = encode_row(0, 0, 0, None, 0, values), encode_row(0, 0, 0, None, 0, list(values.values()))
+    assert len(alone) < len(whole) / 3

@@ -1,16 +1,16 @@
 """Journal frames: what a writer's journal is made of.
 
 A frame is the length of its payload (u32, little-endian), the crc32 of its payload (u32, little-endian) and the
-payload, one msgpack value: a map is a header, an array is a row. msgpack and not JSON, which turns NaN into null and
-takes longer.
+payload, one msgpack value: a map is a header, an array of two says the keys of the rows that follow, and an array of
+six is a row. msgpack and not JSON, which turns NaN into null and takes longer.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, Union
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -28,11 +28,22 @@ _encode = msgspec.msgpack.Encoder().encode
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _decode_row = msgspec.msgpack.Decoder(
-    tuple[_Natural, _Natural, Union[_Int64, None], Union[_Int64, None], _Int64, dict[str, Scalar]]  # noqa: UP007
+    tuple[_Natural, _Natural, _Int64 | None, _Int64 | None, _Int64, dict[str, Scalar] | list[Scalar]]
 ).decode
+_decode_keys = msgspec.msgpack.Decoder(tuple[_Natural, list[str]]).decode
 _decode_header = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, ArithmeticError, TypeError, RecursionError)
+
+
+class Keys(NamedTuple):
+    """The keys of the rows that follow it and give their values alone.
+
+    Most rows of a stream have the keys of the row before: to write them once makes a row a third as long.
+    """
+
+    stream_index: int
+    keys: list[str]
 
 
 class JournalRow(NamedTuple):
@@ -50,11 +61,21 @@ class JournalRow(NamedTuple):
     """The step that the caller gave, where it differs from the clock."""
     time_ms: int
     """Wall time in milliseconds since 1970-01-01 UTC."""
-    values: Mapping[str, Scalar]
+    values: Mapping[str, Scalar] | Sequence[Scalar]
+    """By key; or alone, in the order of the `Keys` of its stream that stand last before it."""
 
-    def at(self, clock: int) -> Row:
-        """Return the row with its own clock, or with `clock` where it has none."""
-        return Row(self.row, clock if self.clock is None else self.clock, self.step, self.time_ms, self.values)
+    def at(self, clock: int, keys: Sequence[str] = ()) -> Row:
+        """Return the row with its own clock, or with `clock` where it has none.
+
+        Raises:
+            CorruptError: If it gives values alone, and not as many as there are `keys`.
+        """
+        values = self.values
+        if not isinstance(values, Mapping):
+            if len(values) != len(keys):
+                raise CorruptError(f"Row {self.row} of a journal has {len(values)} values for {len(keys)} keys.")
+            values = dict(zip(keys, values, strict=True))
+        return Row(self.row, clock if self.clock is None else self.clock, self.step, self.time_ms, values)
 
 
 def frame(payload: bytes) -> bytes:
@@ -95,8 +116,18 @@ def read_frames(data: bytes) -> tuple[list[bytes], int]:
     return payloads, at
 
 
+def encode_keys(stream_index: int, keys: Sequence[str]) -> bytes:
+    """Return the payload that says the keys of the rows of a stream that follow it with their values alone."""
+    return _encode((stream_index, keys))
+
+
 def encode_row(
-    stream_index: int, row: int, clock: int | None, step: int | None, time_ms: int, values: Mapping[str, Scalar]
+    stream_index: int,
+    row: int,
+    clock: int | None,
+    step: int | None,
+    time_ms: int,
+    values: Mapping[str, Scalar] | Sequence[Scalar],
 ) -> bytes:
     """Return the payload of a row.
 
@@ -106,7 +137,7 @@ def encode_row(
         clock: The training step; None: not known until the run is opened.
         step: The step that the caller gave, where it differs from the clock.
         time_ms: Wall time in milliseconds since 1970-01-01 UTC.
-        values: Flat keys and plain scalars.
+        values: Flat keys and plain scalars; or the scalars alone, in the order of the keys said last.
 
     Raises:
         OverflowError: If an int has more than 64 bits; `values.flatten` tells which.
@@ -133,8 +164,8 @@ def encode_header(header: Mapping[str, Any]) -> bytes:
     return _encode(header)
 
 
-def decode(payload: bytes) -> dict[str, Any] | tuple[int, JournalRow]:
-    """Return what a payload holds: a dict is a header, a tuple is the stream index and the row.
+def decode(payload: bytes) -> dict[str, Any] | Keys | tuple[int, JournalRow]:
+    """Return what a payload holds: a dict is a header, `Keys` are keys, a tuple is the stream index and the row.
 
     Raises:
         CorruptError: If it is neither.
@@ -144,4 +175,9 @@ def decode(payload: bytes) -> dict[str, Any] | tuple[int, JournalRow]:
             return _decode_header(payload)
         except _DECODE_ERRORS as error:
             raise CorruptError(f"A header of a journal does not decode ({error}): it is not one of ours.") from error
+    if payload[:1] == b"\x92":  # an array of two
+        try:
+            return Keys(*_decode_keys(payload))
+        except _DECODE_ERRORS as error:
+            raise CorruptError(f"Keys in a journal do not decode ({error}): it is not one of ours.") from error
     return decode_row(payload)

@@ -101,13 +101,16 @@ def parse_part(data: bytes, start: int) -> Batch:
     payloads, _ = frames.read_frames(data)
     flushes: dict[str, int] = {}
     rows: dict[str, list[Row]] = {}
+    keys: dict[int, list[str]] = {}
     for payload in payloads:
         decoded = frames.decode(payload)
         if isinstance(decoded, dict):
             flushes = {str(stream): int(flush) for stream, flush in decoded["flush"].items()}
+        elif isinstance(decoded, frames.Keys):
+            keys[decoded.stream_index] = decoded.keys
         else:
             index, row = decoded
-            rows.setdefault(STREAMS[index], []).append(row.at(start))
+            rows.setdefault(STREAMS[index], []).append(row.at(start, keys.get(index, ())))
     return Batch(flushes, rows)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rewind_logger.format.frames import encode_row, frame
+from rewind_logger.format.frames import encode_keys, encode_row, frame
 from rewind_logger.history.journal import Batch, Journal, Part
 from rewind_logger.types import STREAMS, Scalar, Stream
 
@@ -18,6 +18,7 @@ FLUSH_POINTS = 1 << 16
 """A batch is closed once it has so many values."""
 
 _INDEX = {stream: index for index, stream in enumerate(STREAMS)}
+_METRICS = _INDEX["metrics"]
 
 
 class Outbox:
@@ -39,6 +40,7 @@ class Outbox:
         self._began = [0] * len(STREAMS)  # the row numbers at which the present batch began
         self._flushes: dict[str, int] = dict.fromkeys(STREAMS, 0)
         self._points = 0
+        self._keys: list[str] | None = None  # those that the present batch said last
         self._closed: deque[Part] = deque()
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
@@ -63,7 +65,24 @@ class Outbox:
         self, stream: Stream, values: dict[str, Scalar], clock: int | None, step: int | None, time_ms: int
     ) -> None:
         """Write one row to the journal."""
-        index = _INDEX[stream]
+        self._write(_INDEX[stream], values, clock, step, time_ms)
+
+    def append_metrics(
+        self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None, time_ms: int
+    ) -> None:
+        """Write one row of metrics whose keys are a list that was given before: only its values are written.
+
+        The list is known by its identity, so it must not be changed afterwards.
+        """
+        with self._lock:
+            if keys is not self._keys:
+                self._journal.append(frame(encode_keys(_METRICS, keys)))
+                self._keys = keys
+            self._write(_METRICS, values, clock, step, time_ms)
+
+    def _write(
+        self, index: int, values: dict[str, Scalar] | list[Scalar], clock: int | None, step: int | None, time_ms: int
+    ) -> None:
         with self._lock:
             row = self._rows[index]
             data = frame(encode_row(index, row, clock, step, time_ms, values))
@@ -125,5 +144,5 @@ class Outbox:
             if self._rows[index] > self._began[index]:
                 self._flushes[stream] += 1
         self._began = list(self._rows)
-        self._points, self.since = 0, None
+        self._points, self.since, self._keys = 0, None, None  # each batch can be read alone
         self._journal.begin(self._flushes)

@@ -30,6 +30,8 @@ REMOTE_AGE_S = (1.0, 30.0)
 """On a remote store a row waits between these: a twentieth of the time for which the term has been open, so that the
 first minutes can be watched and a long run makes few requests."""
 
+_time = time.time
+
 _live: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
@@ -88,6 +90,21 @@ class Writer:
         """
         outbox = self._outbox or self._begin_outbox()
         outbox.append(stream, values, clock, step, int(time.time() * 1000) if time_ms is None else time_ms)
+
+    def append_metrics(self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None) -> None:
+        """Log one row of metrics, now; the same as `append`, for rows that repeat their keys.
+
+        Args:
+            keys: Flat names. The same list, unchanged, for every row that has these keys in this order.
+            values: Plain scalars, in the order of `keys`.
+            clock: As for `append`.
+            step: As for `append`.
+
+        Raises:
+            LogValueError: As `append` does, and OverflowError and UnicodeEncodeError.
+        """
+        outbox = self._outbox or self._begin_outbox()
+        outbox.append_metrics(keys, values, clock, step, int(_time() * 1000))
 
     def retarget(self, run: RunRef) -> None:
         """Write another run, before the first opening: what was appended goes there."""

@@ -26,6 +26,9 @@ class NullWriter(Writer):
     ) -> None:
         """Forget a row."""
 
+    def append_metrics(self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None) -> None:
+        """Forget a row."""
+
     def open(self, request: OpenRequest) -> Opened:
         """Begin where the request says; there is nothing that could be missing."""
         start = (request.at.next_step or 0) if request.at is not None else 0
