@@ -15,50 +15,48 @@ import picture
 
 from rewind_logger import RunNotFoundError, Store, open_store
 
-HERE = Path(__file__).parent
+TRAIN = Path(__file__).resolve().with_name("train.py")
 
 
 def main() -> None:
     """Run the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="the folder to write to; emptied first")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--every", type=int, default=200, help="steps from checkpoint to checkpoint")
     parser.add_argument("--beyond", type=int, default=100, help="steps beyond a checkpoint before the kill")
-    args = parser.parse_args()
-    shutil.rmtree(args.out, ignore_errors=True)
-    url, file = args.out / "store", args.out / "append-only.jsonl"
-    store = open_store(url)
-    options = f"--steps {args.steps} --every {args.every} --store {url}"
-    command = f"{options} --append-only {file}"
+    # Whatever else is given is for train.py, such as --steps 300 --every 100.
+    args, options = parser.parse_known_args()
+    out: Path = args.out
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    store = open_store(out / "rewind_logs")
 
     say("1. Train on the handwritten digits of scikit-learn, and kill it with SIGKILL behind a checkpoint.")
-    seen = train_and_kill(command, store, args.beyond)
-    say(f"   Killed. A reader sees steps 0 to {seen} in the store; what came after is in the journal.")
+    seen = train_and_kill(out, options, store, args.beyond)
+    say(f"   Killed. In the store are steps 0 to {seen} so far, and what came after is in the run's journal.\n")
 
-    say("2. The same command again: it resumes from the last checkpoint.")
-    train(command)
+    say("2. The same command again resumes from the last checkpoint.")
+    train(out, options)
+    steps = store.run("digits/a").last_step
 
-    # By now the run has `last.ckpt` several times, a file that was overwritten, and each other checkpoint once.
+    say("\n3. A fork from a checkpoint, with another learning rate.")
+    # By now the run has saved `last.ckpt` several times, a file that was overwritten, and each other checkpoint once.
     saved = [one for one in store.run("digits/a").checkpoints if one.path and not one.path.endswith("last.ckpt")]
-    checkpoint = os.path.relpath(next(str(one.path) for one in reversed(saved) if one.next_step < args.steps))
-    say("3. A fork from a checkpoint, with another learning rate.")
-    train(f"{options} --append-only {args.out / 'append-only-b.jsonl'} --version b --lr 0.01 --fork {checkpoint}")
+    checkpoint = next(str(one.path) for one in reversed(saved) if one.next_step <= (steps or 0))
+    train(out, [*options, "--version", "b", "--lr", "0.01", "--fork", os.path.relpath(checkpoint, out)])
 
-    say("What happened:\n\n" + table(store))
-    lines = len(file.read_text().splitlines())
-    say(
-        f"\nThe append-only file has {lines} rows for {args.steps} steps: {lines - args.steps} are of a model that is "
-        f"gone.\nThe run has {len(store.run('digits/a').history())} rows, one a step."
-    )
-    image = args.out / "rewind.png"
+    say("\nWhat happened\n\n" + table(store))
+    file = out / "append-only-a.jsonl"
+    lines, rows = len(file.read_text().splitlines()), len(store.run("digits/a").history())
+    say(f"\nThe append-only file has {lines} rows for {rows} steps: {lines - rows} are of a model that is gone.")
+    say(f"Run a has {rows} rows, one a step, and what was cut off can be read as a@1.")
+    image = out / "rewind.png"
     picture.draw(store, file, image)
-    say(f"\nThe picture: {image}\nRead more: open_store({str(url)!r}).run('digits/a').history().to_pandas()")
+    say(f"\nThe picture   {image}\nThe store     {out / 'rewind_logs'}")
 
 
-def train_and_kill(options: str, store: Store, beyond: int) -> int:
+def train_and_kill(out: Path, options: list[str], store: Store, beyond: int) -> int:
     """Start the training, watch its history as anyone can, and kill it; return the last step that the store shows."""
-    training = start(options)
+    training = start(out, options)
     try:
         while (step := last_step_behind_checkpoint(store, beyond)) is None:
             if training.poll() is not None:
@@ -80,32 +78,32 @@ def last_step_behind_checkpoint(store: Store, beyond: int) -> int | None:
     return step if step is not None and saved and step >= saved[-1] + beyond else None
 
 
-def train(options: str) -> None:
+def train(out: Path, options: list[str]) -> None:
     """Run the training to its end."""
-    if status := start(options).wait():
+    if status := start(out, options).wait():
         raise SystemExit(f"train.py failed with status {status}")
 
 
-def start(options: str) -> subprocess.Popen[bytes]:
+def start(out: Path, options: list[str]) -> subprocess.Popen[bytes]:
     """Start the training in a process of its own, and say with which command."""
-    say(f"   $ python train.py {options}")
-    command = [sys.executable, str(HERE / "train.py"), *shlex.split(options)]
-    # One thread: for a network as small as this one more only get in each other's way.
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    say(f"   $ {shlex.join(['python', 'train.py', *options])}")
+    # One thread: for a network as small as this one, more only get in each other's way.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, str(TRAIN), *options], cwd=out, env=environment)
 
 
 def table(store: Store) -> str:
     """Return the revisions of both runs as a table."""
-    lines = [f"{'revision':10}{'steps':>10}{'rows':>7}{'kept':>7}{'archived':>10}   how it began"]
+    lines = [f"{'revision':10}{'steps':>10}{'rows kept':>11}{'archived':>10}   began with"]
     for name in ("digits/a", "digits/b"):
-        run = store.run(name)
-        revisions = run.revisions
+        revisions = store.run(name).revisions
         for revision, later in zip(revisions, [*revisions[1:], None], strict=True):
-            rows = len(store.run(f"{run.project}/{revision.immutable_id}").history())
-            kept = rows if later is None or later.cut is None else min(rows, later.cut)
-            how = f"kept steps < {revision.cut} of {revision.parent}" if revision.parent else "new"
-            steps = f"0–{store.run(f'{run.project}/{revision.immutable_id}').last_step}"
-            lines.append(f"{revision.immutable_id:10}{steps:>10}{rows:>7}{kept:>7}{rows - kept:>10}   {how}")
+            run = store.run(f"digits/{revision.immutable_id}")
+            rows = len(run.history())
+            kept = len(run.history(stop=later.cut)) if later is not None else rows
+            began = f"steps 0–{revision.cut - 1} of {revision.parent}" if revision.cut else "nothing"
+            steps = f"0–{run.last_step}"
+            lines.append(f"{revision.immutable_id:10}{steps:>10}{kept:>11}{rows - kept:>10}   {began}")
     return "\n".join(f"   {line}" for line in lines)
 
 

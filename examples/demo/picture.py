@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rewind_logger import Store
 
@@ -45,12 +45,24 @@ def draw(store: Store, append_only: Path, image: Path) -> None:
     steps = np.array([row["step"] for row in rows])
     left.plot(steps, smooth(np.array([row[KEY] for row in rows])), color=RED, lw=1.4)
     left.axvspan(cut, before, color=RED, alpha=0.08, lw=0)
-    title(left, "An append-only logger", f"{len(rows)} rows for {int(steps.max()) + 1} steps: the curve is doubled, and part of it stale")
+    told = f"steps {cut} to {before} twice:\nkilled at {before}, resumed\nfrom the checkpoint of {cut}"
+    left.text(0.99, 0.95, told, transform=left.transAxes, color=RED, va="top", ha="right", linespacing=1.5)
+    title(
+        left, "An append-only logger", f"{len(rows)} rows for {int(steps.max()) + 1} steps: doubled, and in part stale"
+    )
 
-    right.plot(*after(archived, cut), color=GREY, lw=1.2, ls=(0, (3, 1.5)))
+    tail, branch = after(archived, cut), after(fork, forked)
+    right.plot(*tail, color=GREY, lw=1.4, ls=(0, (3, 1.2)))
     right.plot(*present, color=BLUE, lw=1.6)
-    right.plot(*after(fork, forked), color=GREEN, lw=1.6)
-    title(right, "Rewind Logger", f"{len(present[0])} rows, one a step: the history of the model that you have")
+    right.plot(*branch, color=GREEN, lw=1.6)
+    for line, color in ((tail, GREY), (branch, GREEN)):
+        right.plot(line[0][0], line[1][0], "o", color=color, ms=5, mec="white", mew=1)
+    top = int(np.argmax(tail[1]))
+    peak = int(np.argmax(np.where(present[0] >= forked, present[1], 0)))
+    label(right, "archived: a@1", (tail[0][top], tail[1][top]), (0, 7), GREY)
+    label(right, "the run: a@2", (present[0][peak], present[1][peak]), (0, 7), BLUE)
+    label(right, "a fork: b, with\nlearning rate 0.01", (branch[0][0], branch[1][0]), (-6, -62), GREEN, ha="right")
+    title(right, "Rewind Logger", f"{len(present[0])} rows, one a step: the history of the model you have")
     finish((left, right))
     figure.savefig(image, dpi=120, facecolor="white")
     plt.close(figure)
@@ -83,14 +95,21 @@ def title(axes: Axes, name: str, what: str) -> None:
     axes.text(0, 1.03, what, transform=axes.transAxes, fontsize=9.5, color=INK)
 
 
+def label(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], color: str, ha: str = "center"
+) -> None:
+    """Write beside a curve what it is."""
+    axes.annotate(text, at, offset, textcoords="offset points", color=color, ha=ha, fontweight="bold", linespacing=1.4)
+
+
 def finish(panels: tuple[Axes, ...]) -> None:
     """Give the panels their axes."""
     for axes in panels:
         axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.yaxis.set_major_locator(FixedLocator([0.05, 0.1, 0.2, 0.5, 1, 2]))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.tick_params(which="both", color=GREY, labelcolor=INK)
         axes.grid(axis="y", color="#e5e8ec", lw=0.8)
         axes.set_axisbelow(True)

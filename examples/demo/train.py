@@ -1,7 +1,7 @@
 """Train a small network on handwritten digits: an ordinary script, run again to resume.
 
-    python train.py                                           # train; the same command resumes after a crash
-    python train.py --version b --lr 0.01 --fork step=400.ckpt    # a new run, from a checkpoint of the first
+python train.py                                           # train; the same command resumes after a crash
+python train.py --version b --lr 0.01 --fork step=400.ckpt    # a new run, from a checkpoint of the first
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ def main() -> None:
     """Train, or go on training."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", default="rewind_logs")
-    parser.add_argument("--append-only", default="append-only.jsonl", help="where the second logger writes")
     parser.add_argument("--version", default="a")
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--fork", help="the checkpoint at which a new run begins")
@@ -81,7 +80,7 @@ def main() -> None:
         max_steps=args.steps,
         log_every_n_steps=1,
         # The second one stands for every logger that only ever adds rows to its file.
-        logger=[logger, AppendOnlyLogger(args.append_only)],
+        logger=[logger, AppendOnlyLogger(f"append-only-{args.version}.jsonl")],
         callbacks=ModelCheckpoint(filename="{step}", every_n_train_steps=args.every, save_top_k=-1, save_last=True),
         enable_progress_bar=False,
         enable_model_summary=False,
