@@ -39,7 +39,7 @@ def number_keys(rows: Sequence[Row]) -> tuple[list[str], KeyIds, npt.NDArray[np.
 
 
 def narrowest(count: int) -> type[np.unsignedinteger[Any]]:
-    """Return the type for numbers below `count`: numpy sorts 16 bits by radix, many times faster than 64."""
+    """Return the type for numbers below `count`: numpy sorts 16 bits by radix, up to ten times as fast as 64."""
     return np.uint16 if count <= 2**16 else np.uint32
 
 
