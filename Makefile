@@ -16,6 +16,7 @@ PY := $(VENV)/bin/python
 BENCH_VENV := .venv-bench
 BENCH_PY := $(BENCH_VENV)/bin/python
 WORKERS ?= 2
+BENCH_OPTIONS ?=
 PYTEST := $(PY) -m pytest -q -n $(WORKERS)
 
 TORCH := torch==2.13.0
@@ -68,7 +69,7 @@ format: $(VENV)/.stamp ## Sort imports, fix what can be fixed, format
 
 .PHONY: bench
 bench: $(BENCH_VENV)/.stamp ## Measure logging against other loggers; write benchmarks/results/
-	@$(BENCH_PY) -m benchmarks.log
+	@$(BENCH_PY) -m benchmarks.log $(BENCH_OPTIONS)
 
 .PHONY: demo
 demo: $(VENV)/.stamp ## Train on real data, kill, resume, fork; print what happened and draw it
