@@ -25,13 +25,19 @@ Plan = dict[str, dict[str, list[tuple[str, int]]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a fork begins: a position in another run of the same store."""
+    """Where a fork begins: a position in another run."""
 
     run: str
-    """`project/id`; for a copy out of another store, that store's URL before it."""
+    """`project/id`."""
     revision: int
-    cut: int | None
-    """The first step that is not kept (exclusive); None: the end of the revision."""
+    cut: int
+    """The first step that is not kept (exclusive)."""
+    store: str | None = None
+    """The URL of the other store that the run lies in, from which the rows are copied; None: this one."""
+
+    def __str__(self) -> str:
+        where = "" if self.store is None else f"{self.store}/"
+        return f"{where}{self.run}@{self.revision}?_step={self.cut - 1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,8 @@ class Recovery:
     """The journal's name."""
     first: Mapping[str, int]
     """Per stream the first flush of the journal that this term holds, as its own flush 0."""
+    start: int
+    """The clock that rows get which were logged before theirs was known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,8 @@ class Base:
     revision: int
     start: int
     """The clock at which the term begins (inclusive): the position of this opening."""
+    newest_clock: int = -1
+    """No row of the lineage has a larger clock."""
     lineage: tuple[Entry, ...]
     """The earlier folders that it builds on, oldest first, each sealed."""
     plan: Plan = field(default_factory=dict)
@@ -124,7 +134,8 @@ def encode_claim(claim: Claim) -> bytes:
             "host": claim.host,
             "pid": claim.pid,
             "reason": claim.reason,
-            "source": source and {"run": source.run, "revision": source.revision, "cut": source.cut},
+            "source": source
+            and {"store": source.store, "run": source.run, "revision": source.revision, "cut": source.cut},
         }
     )
 
@@ -148,10 +159,11 @@ def encode_base(base: Base, run: RunRef) -> bytes:
             "nonce": base.nonce,
             "revision": base.revision,
             "start": base.start,
+            "newest_clock": base.newest_clock,
             "lineage": _lineage_to_json(base.lineage, run),
             "plan": _plan_to_json(base.plan, run),
             "revisions": [_revision_to_json(record, run) for record in base.revisions],
-            "recovery": recovery and {"nonce": recovery.nonce, "first": dict(recovery.first)},
+            "recovery": recovery and {"nonce": recovery.nonce, "first": dict(recovery.first), "start": recovery.start},
             "created_ms": base.created_ms,
         }
     )
@@ -274,7 +286,12 @@ def _claim(fields: dict[str, Any]) -> Claim:
         reason=_text(fields["reason"]),
         source=None
         if source is None
-        else Source(run=_text(source["run"]), revision=_int(source["revision"]), cut=_optional_int(source["cut"])),
+        else Source(
+            store=None if source["store"] is None else _text(source["store"]),
+            run=_text(source["run"]),
+            revision=_int(source["revision"]),
+            cut=_int(source["cut"]),
+        ),
     )
 
 
@@ -285,12 +302,13 @@ def _base(fields: dict[str, Any], run: RunRef) -> Base:
         nonce=_nonce(fields["nonce"]),
         revision=_int(fields["revision"]),
         start=_int(fields["start"]),
+        newest_clock=_int(fields["newest_clock"]),
         lineage=_lineage(fields["lineage"], run),
         plan=_plan(fields["plan"], run),
         revisions=tuple(_revision(record, run) for record in fields["revisions"]),
         recovery=None
         if recovery is None
-        else Recovery(nonce=_nonce(recovery["nonce"]), first=_seal(recovery["first"])),
+        else Recovery(nonce=_nonce(recovery["nonce"]), first=_seal(recovery["first"]), start=_int(recovery["start"])),
         created_ms=_int(fields["created_ms"]),
     )
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from rewind_logger.errors import FencedError, StorageError, TransientStorageError
+from rewind_logger.errors import CorruptError, FencedError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
 from rewind_logger.format.names import RunPaths, base
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.probe import is_conditional
 from rewind_logger.types import RunRef
 
 _TRIES_A_NUMBER = 3
 """How often one number is tried where the store neither created the claim nor shows one."""
+
+_EMPTY = Claim(nonce="torn", kind="opened", created_ms=0, host="an unknown machine", pid=0)
+"""What a claim without content is taken for: `LocalStorage` leaves one where links are refused and the machine dies."""
+
+_conditional: dict[str, bool] = {}
+"""Of each store that had to be asked, whether `create` never replaces an object there."""
 
 
 def count(storage: Storage, paths: RunPaths) -> int:
@@ -21,6 +28,17 @@ def count(storage: Storage, paths: RunPaths) -> int:
 def fence(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> int:
     """Make a claim of the first free number from `n` on, and return that number.
 
+    Raises:
+        StorageError: If the store fails for good.
+    """
+    while not take(storage, paths, claim, n):
+        n += 1
+    return n
+
+
+def take(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> bool:
+    """Make claim `n`, unless it is taken; return whether it is ours.
+
     Whatever the attempt came back with, it is the claim in the store that tells who made it: a reply can be lost after
     the store did what it was asked, and the client's own second attempt then finds the name taken.
 
@@ -28,32 +46,54 @@ def fence(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> int:
         StorageError: If the store fails for good.
     """
     data = encode_claim(claim)
-    while True:
-        failure: StorageError | None = None
-        for _ in range(_TRIES_A_NUMBER):
-            try:
-                if storage.create(paths.claim(n), data):
-                    return n
-            except StorageError as error:
-                failure = error
-            found = read(storage, paths, n)
-            if found is not None:
-                break
-        else:
-            raise failure or TransientStorageError(
-                f"Claim {n} of {paths.root} in {storage.url} can be neither made nor read. Try again later."
-            )
-        if found.nonce == claim.nonce:
-            return n
-        n += 1
+    failure: StorageError | None = None
+    for _ in range(_TRIES_A_NUMBER):
+        try:
+            if storage.create(paths.claim(n), data):
+                return True
+        except StorageError as error:
+            failure = error
+        found = read(storage, paths, n)
+        if found is not None:
+            return found.nonce == claim.nonce
+    raise failure or TransientStorageError(
+        f"Claim {n} of {paths.root} in {storage.url} can be neither made nor read. Try again later."
+    )
 
 
 def read(storage: Storage, paths: RunPaths, n: int) -> Claim | None:
     """Return claim `n`, None if there is none."""
     try:
-        return decode_claim(storage.read(paths.claim(n)), paths.claim(n))
+        data = storage.read(paths.claim(n))
     except FileNotFoundError:
         return None
+    return decode_claim(data, paths.claim(n)) if data else _EMPTY
+
+
+def weakness(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> str | None:
+    """Say what a store lacks whose `create` replaces what exists; None if there is nothing to say.
+
+    Costs one request in the first opening of a process where only a probe can tell, and none in later ones.
+
+    Args:
+        storage: The store.
+        paths: Of the run.
+        claim: A claim that was just made there …
+        n: … under this number.
+    """
+    known = storage.conditional if storage.conditional is not None else _conditional.get(storage.url)
+    if known is None:
+        try:
+            known = is_conditional(storage, paths.claim(n), encode_claim(claim))
+        except StorageError:
+            return None  # the next opening asks again
+        _conditional[storage.url] = known
+    if known:
+        return None
+    return (
+        f"{storage.url} replaces objects that it was asked only to create: two processes that open the same run in the"
+        " same moment may both believe that it is theirs, and the rows of one would be lost; everything else holds."
+    )
 
 
 def newest_base(storage: Storage, run: RunRef, below: int) -> Base | None:
@@ -86,15 +126,23 @@ def check_owner(storage: Storage, paths: RunPaths, n: int, journal: str | None) 
     Raises:
         FencedError: If there is a claim `n + 1`; the message names who made it.
     """
-    successor = read(storage, paths, n + 1)
+    try:
+        successor = read(storage, paths, n + 1)
+    except (CorruptError, FormatVersionError) as error:
+        # Whoever made it, it is there: the run is theirs.
+        raise FencedError(f"Run {paths.root} was taken over. {error}{_kept(journal)}") from error
     if successor is not None:
         raise fenced(paths, successor, journal)
 
 
 def fenced(paths: RunPaths, successor: Claim, journal: str | None) -> FencedError:
     """Return the error for a writer whose run was taken over by `successor`."""
-    kept = f" Its rows that were not stored yet are kept in {journal}." if journal else ""
     return FencedError(
         f"Run {paths.root} was taken over by process {successor.pid} on {successor.host}, which {successor.kind} it:"
-        f" this writer no longer writes to the store.{kept} If both were meant to log, give each a run id of its own."
+        f" this writer no longer writes to the store.{_kept(journal)} If both were meant to log, give each a run id of"
+        " its own."
     )
+
+
+def _kept(journal: str | None) -> str:
+    return f" Its rows that were not stored yet are kept in {journal}." if journal else ""

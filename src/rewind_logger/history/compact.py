@@ -7,11 +7,14 @@ by another opening does no harm.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.documents import Merge, Plan
 from rewind_logger.format.names import SegmentName
@@ -60,9 +63,15 @@ class Compactor:
         levels[0].append(_Part(found, points))
 
     def run(self, *, closing: bool = False) -> None:
-        """Put together what has become enough; at a close, also a tail of small segments."""
+        """Put together what has become enough; at a close, also a tail of small segments.
+
+        Raises:
+            StorageError: If the store failed; the next run tries again.
+            CorruptError: If a segment is damaged; it is left as it is.
+        """
         if self._ancestors:
-            merge_ancestors(self._storage, self._opened)
+            with self._given_up_if_damaged():
+                merge_ancestors(self._storage, self._opened)
             self._ancestors = False
         for stream, levels in self._levels.items():
             level = 0
@@ -70,27 +79,46 @@ class Compactor:
                 parts = levels[level]
                 small = [part for part in parts if part.points <= SMALL_POINTS]
                 if len(parts) >= FAN_IN or (closing and level == 0 and len(small) == len(parts) >= CLOSING_PARTS):
-                    levels[level] = []
+                    with self._given_up_if_damaged(parts):
+                        merged = self._compact(stream, parts)
+                    parts.clear()
                     if level + 1 == len(levels):
                         levels.append([])
-                    levels[level + 1].extend(self._compact(stream, parts))
+                    levels[level + 1].extend(merged)
                 level += 1
 
-    def _compact(self, stream: str, parts: list[_Part]) -> list[_Part]:
+    @contextlib.contextmanager
+    def _given_up_if_damaged(self, parts: list[_Part] | None = None) -> Iterator[None]:
+        """Do not try again what cannot become better."""
+        try:
+            yield
+        except (CorruptError, FileNotFoundError):
+            if parts is None:
+                self._ancestors = False
+            else:
+                parts.clear()
+            raise
+
+    def _compact(self, stream: str, parts: Sequence[_Part]) -> list[_Part]:
         """Put neighbours together as far as their points allow; return what goes on to the next level."""
         done: list[_Part] = []
         while parts:
             taken, points = 1, parts[0].points
-            while taken < len(parts) and points + parts[taken].points <= MAX_POINTS:
+            while (
+                taken < len(parts)
+                and points + parts[taken].points <= MAX_POINTS
+                # One that was too large for its neighbours stayed behind at a lower level: a range over it would hide
+                # its rows.
+                and parts[taken].segment.name.first == parts[taken - 1].segment.name.last + 1
+            ):
                 points += parts[taken].points
                 taken += 1
-            group, parts = parts[:taken], parts[taken:]
             if taken > 1:
-                done.append(self._put(stream, group, points))
-            # a segment that was too large for its neighbours is as large as it gets
+                done.append(self._put(stream, parts[:taken], points))
+            parts = parts[taken:]
         return done
 
-    def _put(self, stream: str, group: list[_Part], points: int) -> _Part:
+    def _put(self, stream: str, group: Sequence[_Part], points: int) -> _Part:
         folder = self._opened.folder
         parts = [part.segment.name for part in group]
         bodies = self._storage.read_many([names.segment(folder, stream, name) for name in parts])
@@ -110,6 +138,10 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
     """Write a shorter lineage beside a long one: neighbours with few rows are merged into the term's own folder.
 
     The base stays as it is; a reader that meets a long lineage looks for the shorter one.
+
+    Raises:
+        StorageError: If the store failed.
+        CorruptError: If a segment is damaged or missing: nothing is hidden behind a merge that lacks its rows.
     """
     base = opened.base
     view = View(
@@ -131,6 +163,9 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
     }
     lineage: list[Entry] = []
     plan: Plan = {}
+    for index, entry in enumerate(base.lineage):
+        if any(segments.missing(found[index][stream], flush) for stream, flush in entry.sealed.items()):
+            raise CorruptError(f"Segments of {entry.folder} in {storage.url} are missing.")
     for group in _neighbours(found):
         if len(group) == 1:
             lineage.append(base.lineage[group[0]])
@@ -175,7 +210,7 @@ def _merge(storage: Storage, wanted: list[File], folder: str, stream: str) -> Se
     """Merge segments of several entries into one, numbering their rows anew; None where no row is visible."""
     tables = []
     offset, index, highest = 0, -1, -1
-    for file, table in reader.visible_tables(storage, wanted):
+    for file, table in reader.visible_tables(storage, wanted, strict=True):
         if file.entry != index:
             offset, index = highest + 1, file.entry
         if len(table) == 0:

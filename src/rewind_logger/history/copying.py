@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from rewind_logger.format import names
@@ -10,6 +11,8 @@ from rewind_logger.history.segments import Segment
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Entry
+
+LOG = logging.getLogger("rewind_logger")
 
 TOGETHER_BYTES = 64 << 20
 """Segments are held in memory up to this many bytes at a time."""
@@ -49,7 +52,12 @@ def _copy(source: Storage, folder: str, target: Storage, copied: str, stream: st
         while together < len(chosen) and (together == 0 or size + chosen[together].size <= TOGETHER_BYTES):
             size += chosen[together].size
             together += 1
-        names_now, chosen = [found.name for found in chosen[:together]], chosen[together:]
-        bodies = source.read_many([names.segment(folder, stream, name) for name in names_now])
-        for name, body in zip(names_now, bodies, strict=True):
-            target.put(names.segment(copied, stream, name), body)
+        now, chosen = [found.name for found in chosen[:together]], chosen[together:]
+        paths = [names.segment(folder, stream, name) for name in now]
+        for name, path, body in zip(now, paths, source.read_each(paths), strict=True):
+            if isinstance(body, FileNotFoundError):
+                LOG.error("The segment %s in %s is missing, and so are its rows in the copy.", path, source.url)
+            elif isinstance(body, Exception):
+                raise body
+            else:
+                target.put(names.segment(copied, stream, name), body)

@@ -16,18 +16,22 @@ FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 
 class Flusher:
-    """Runs `drain` when it is due or asked for."""
+    """Runs `drain` when it is due or asked for, and `tidy` after each that succeeded."""
 
-    def __init__(self, name: str, drain: Callable[[], None], due: Callable[[], float | None]) -> None:
+    def __init__(
+        self, name: str, drain: Callable[[], None], tidy: Callable[[], None], due: Callable[[], float | None]
+    ) -> None:
         """Start the thread.
 
         Args:
             name: Of the run, for messages.
             drain: Brings everything that waits into the store.
-            due: Returns when that is due, on the monotonic clock; None if nothing waits.
+            tidy: What may follow at leisure; nobody waits for it, and it does not fail.
+            due: Returns when a drain is due, on the monotonic clock; None if nothing waits.
         """
         self._name = name
         self._drain = drain
+        self._tidy = tidy
         self._due = due
         self._wake = threading.Event()
         self._state = threading.Condition()
@@ -36,6 +40,7 @@ class Flusher:
         self._attempts = 0
         self._failure: Exception | None = None
         self._stopping = False
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"rewind-logger {name}", daemon=True)
         self._thread.start()
 
@@ -50,7 +55,7 @@ class Flusher:
             timeout: Seconds to wait at most, with failures tried again; None: wait for one attempt to end.
 
         Returns:
-            Whether everything that waited at the call was drained; False if the time ran out.
+            Whether everything that waited at the call was drained; False if the time ran out, or the thread ended.
 
         Raises:
             FencedError: If the run is no longer ours.
@@ -65,7 +70,9 @@ class Flusher:
                 failure = self._failure if self._attempts > attempts else None
                 if failure is not None and (deadline is None or not isinstance(failure, TransientStorageError)):
                     raise failure
-                if not self._thread.is_alive():
+                if self._ended:
+                    if isinstance(self._failure, FencedError):
+                        raise self._failure
                     return False
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -73,24 +80,35 @@ class Flusher:
                 self._state.wait(left)
         return True
 
-    def stop(self) -> None:
-        """End the thread, once the attempt that it is in has ended."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread, once the attempt that it is in has ended.
+
+        Args:
+            timeout: Seconds to wait for that at most: a store that hangs must not keep a process from ending.
+        """
         self._stopping = True
         self._wake.set()
         if self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
-        failures = 0
-        retry_at = 0.0
-        attempted = 0
+        try:
+            self._loop()
+        finally:
+            with self._state:
+                self._ended = True
+                self._state.notify_all()
+
+    def _loop(self) -> None:
+        failures = attempted = 0
+        wait, retry_at = FIRST_RETRY_S, 0.0
         while not self._stopping:
             asked = self._asked
             due = self._due()
             if failures and due is not None:
                 due = max(due, retry_at)
             if asked > attempted:
-                due = 0.0
+                due, wait = 0.0, FIRST_RETRY_S
             left = None if due is None else due - time.monotonic()
             if left is None or left > 0:
                 self._wake.wait(left)
@@ -101,11 +119,12 @@ class Flusher:
             if error is None:
                 if failures:
                     LOG.warning("Run %s is in its store again: everything that waited has arrived.", self._name)
-                failures = 0
+                failures, wait = 0, FIRST_RETRY_S
             else:
                 if failures == 0 and not isinstance(error, FencedError):
                     LOG.warning("Run %s goes on in its journal: %s", self._name, error)
-                retry_at = time.monotonic() + min(FIRST_RETRY_S * 2**failures, LAST_RETRY_S)
+                retry_at = time.monotonic() + wait
+                wait = min(2 * wait, LAST_RETRY_S)
                 failures += 1
             with self._state:
                 self._attempts += 1
@@ -115,6 +134,8 @@ class Flusher:
                 self._state.notify_all()
             if isinstance(error, FencedError):
                 return
+            if error is None:
+                self._tidy()
 
     def _attempt(self) -> Exception | None:
         try:

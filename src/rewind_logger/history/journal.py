@@ -6,6 +6,7 @@ A journal is a folder named by the nonce of its writer:
 {nonce}/journal.json        who writes it; locked as long as the writer lives
 {nonce}/claimed-{n:08d}     the writer has made claim n
 {nonce}/{i:09d}.part        the rows of one flush batch, as frames; the first frame says which flushes they become
+{nonce}/noted               somebody was told that these rows are kept
 ```
 
 One `os.write` a row, no fsync: what was written survives the process, not the power supply.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -23,8 +25,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +38,10 @@ from rewind_logger.types import STREAMS, Row, RunRef
 
 LOG = logging.getLogger("rewind_logger")
 
-_PART = re.compile(r"([0-9]{9,})\.part")
-_CLAIMED = re.compile(r"claimed-([0-9]{8,})")
-_OWNER = "journal.json"
+PART = re.compile(r"([0-9]{9,})\.part")
+CLAIMED = re.compile(r"claimed-([0-9]{8,})")
+OWNER = "journal.json"
+NOTED = "noted"
 
 
 def journal_root(storage: Storage, run: RunRef) -> Path | None:
@@ -78,15 +80,26 @@ class Batch(NamedTuple):
 class Part:
     """The rows of one flush batch, closed."""
 
-    def __init__(self, path: Path | None, rest: bytes) -> None:
-        """Take the file, if there is one, and what could not be written to it."""
-        self._path = path
+    def __init__(self, journal: Journal, name: str | None, rest: bytes) -> None:
+        """Take the file of that journal, if there is one, and what could not be written to it."""
+        self._journal = journal
+        self._name = name
         self._rest = rest
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether rows would be lost with this process."""
+        return bool(self._rest)
+
     def read(self, start: int) -> Batch:
-        """Return what is in it; rows whose clock was not known when they were logged get `start`."""
-        data = b"" if self._path is None else self._path.read_bytes()
-        return parse_part(data + self._rest, start)
+        """Return what is in it; rows whose clock was not known when they were logged get `start`.
+
+        Raises:
+            CorruptError: If it is damaged.
+            OSError: If the disk gives it back no more.
+        """
+        path = self._path
+        return parse_part(start, b"" if path is None else path.read_bytes(), self._rest)
 
     def drop(self) -> None:
         """Let it go: its rows are in the store."""
@@ -95,22 +108,36 @@ class Part:
             with contextlib.suppress(OSError):
                 self._path.unlink()
 
+    @property
+    def _path(self) -> Path | None:
+        """Where it is now: a journal may have been moved since it was closed."""
+        where = self._journal.where
+        return None if self._name is None or where is None else Path(where) / self._name
 
-def parse_part(data: bytes, start: int) -> Batch:
-    """Return the batch in the bytes of a part, up to a torn tail."""
-    payloads, _ = frames.read_frames(data)
+
+def parse_part(start: int, *data: bytes) -> Batch:
+    """Return the batch in the bytes of a part, of each up to a torn tail.
+
+    Raises:
+        CorruptError: If they hold what is neither a row nor a header.
+    """
     flushes: dict[str, int] = {}
-    rows: dict[str, list[Row]] = {}
     keys: dict[int, list[str]] = {}
-    for payload in payloads:
+    rows: dict[str, list[Row]] = {}
+    for payload in itertools.chain.from_iterable(frames.read_frames(piece)[0] for piece in data):
         decoded = frames.decode(payload)
-        if isinstance(decoded, dict):
-            flushes = {str(stream): int(flush) for stream, flush in decoded["flush"].items()}
-        elif isinstance(decoded, frames.Keys):
-            keys[decoded.stream_index] = decoded.keys
-        else:
-            index, row = decoded
-            rows.setdefault(STREAMS[index], []).append(row.at(start, keys.get(index, ())))
+        try:
+            if isinstance(decoded, dict):
+                flushes = {str(stream): int(flush) for stream, flush in decoded["flush"].items()}
+            elif isinstance(decoded, frames.Keys):
+                keys[decoded.stream_index] = decoded.keys
+            else:
+                index, row = decoded
+                rows.setdefault(STREAMS[index], []).append(row.at(start, keys.get(index, ())))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptError(f"A journal holds what this version does not know ({error!r}).") from error
+    if not rows.keys() <= flushes.keys():
+        raise CorruptError("A journal does not say which flushes its rows become.")
     return Batch(flushes, rows)
 
 
@@ -130,10 +157,11 @@ class Journal:
         self._fd: int | None = None
         self._number = -1
         self._memory = bytearray()
+        self._warned = False
         if self._folder is not None:
             try:
-                self._folder.mkdir(parents=True)
-                self._owner_fd = locks.acquire(self._folder / _OWNER)
+                _make(self._folder)
+                self._owner_fd = locks.acquire(self._folder / OWNER)
                 assert self._owner_fd is not None  # the name is new
                 who = {"host": socket.gethostname(), "pid": os.getpid(), "created_ms": int(time.time() * 1000)}
                 os.write(self._owner_fd, json.dumps({**who, **about}).encode())
@@ -162,28 +190,25 @@ class Journal:
         if self._fd is None:
             self._memory += data
             return
-        written = 0
         try:
-            written = os.write(self._fd, data)
-            if written == len(data):
+            if os.write(self._fd, data) == len(data):
                 return
-            raise OSError(errno.ENOSPC, "only a part of a row was written")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            if written:  # take the torn frame back, or the rows after it could not be read
-                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            # What was written of the frame is a torn tail; those that follow are read on their own.
             self._fall_back(error)
             self._memory += data
 
     def close_part(self) -> Part:
         """Close the present part and return it; `begin` must come before the next row."""
-        path = None
+        name = None
         if self._fd is not None:
-            path = self._part_path()
             os.close(self._fd)
             self._fd = None
+            name = self._part_path().name
         elif self._folder is not None and self._part_path().exists():
-            path = self._part_path()
-        return Part(path, bytes(self._memory))
+            name = self._part_path().name
+        return Part(self, name, bytes(self._memory))
 
     def move(self, root: Path | None) -> None:
         """Move it into another run's folder of journals, on the same disk; the lock and what is open move with it."""
@@ -196,7 +221,7 @@ class Journal:
         except OSError as error:
             LOG.warning("The journal %s could not be moved to %s: %s", self._folder, target, error)
             return
-        locks.moved(self._folder / _OWNER, target / _OWNER)
+        locks.moved(self._folder / OWNER, target / OWNER)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()
         self._folder = target
@@ -211,9 +236,9 @@ class Journal:
 
     def discard(self) -> None:
         """Remove the journal: everything in it is in the store."""
-        self.leave()
         if self._folder is not None:
             remove(self._folder)
+        self.leave()
 
     def leave(self) -> None:
         """Stop writing and unlock the journal, keeping what is in it."""
@@ -221,7 +246,7 @@ class Journal:
             os.close(self._fd)
             self._fd = None
         if self._owner_fd is not None and self._folder is not None:
-            locks.release(self._owner_fd, self._folder / _OWNER)
+            locks.release(self._owner_fd, self._folder / OWNER)
             self._owner_fd = None
 
     def _part_path(self) -> Path:
@@ -233,65 +258,43 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        LOG.warning(
-            "The journal %s cannot be written (%s): rows are held in memory until they are in the store, and a crash "
-            "would lose those. Make room or set REWIND_LOGGER_SPOOL to a folder that can be written.",
-            self._folder,
-            error.strerror or error,
-        )
+        if not self._warned:
+            self._warned = True
+            LOG.warning(
+                "The journal %s cannot be written (%s): rows are held in memory until they are in the store, and a "
+                "crash would lose those. Make room there, or see that it can be written.",
+                self._folder,
+                error.strerror or error,
+            )
         if self._owner_fd is None:
             self._folder = None
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """A journal whose writer is gone; locked by us while it is looked at."""
-
-    folder: Path
-    nonce: str
-    claimed: int | None
-    """The number of the claim that the writer made, None if it made none."""
-
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Yield the batches in order; damaged ones are named and passed over."""
-        for path in sorted(p for p in self.folder.iterdir() if _PART.fullmatch(p.name)):
-            try:
-                yield parse_part(path.read_bytes(), start)
-            except (CorruptError, LookupError, ValueError) as error:
-                LOG.error("The journal part %s is damaged and passed over: %s", path, error)
+def _make(folder: Path) -> None:
+    """Make a folder; the writer of the last journal beside it may be removing the one above at this very moment."""
+    for attempt in range(3):
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:
+            if attempt == 2:
+                raise
+        else:
+            return
 
 
-@contextlib.contextmanager
-def abandoned(root: Path | None) -> Iterator[list[Abandoned]]:
-    """Give the journals of a run whose writers are gone, oldest first, locked as long as the context lasts."""
-    held: list[tuple[int, Path]] = []
-    found: list[tuple[float, Abandoned]] = []
-    try:
-        for folder in sorted(root.iterdir()) if root is not None and root.is_dir() else []:
-            owner = folder / _OWNER
-            try:
-                created = owner.stat().st_mtime
-                fd = locks.acquire(owner, create=False)
-            except OSError:
-                continue
-            if fd is None:
-                continue  # its writer lives
-            held.append((fd, owner))
-            claims = [match for path in folder.iterdir() if (match := _CLAIMED.fullmatch(path.name))]
-            claimed = max((int(match[1]) for match in claims), default=None)
-            found.append((created, Abandoned(folder, folder.name, claimed)))
-        yield [journal for _, journal in sorted(found, key=lambda item: item[0])]
-    finally:
-        for fd, path in held:
-            locks.release(fd, path)
+def remove(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Remove a journal's folder: the files that a journal has, and nothing else that may lie there.
 
-
-def remove(folder: Path) -> None:
-    """Remove a journal's folder: the files that a journal has, and nothing else that may lie there."""
+    Args:
+        folder: The journal, which is locked: nobody may look at it while it goes.
+        keep: Files of it that stay, and the folder with them.
+    """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if _PART.fullmatch(path.name) or _CLAIMED.fullmatch(path.name):
+            if (PART.fullmatch(path.name) or CLAIMED.fullmatch(path.name)) and path not in keep:
                 path.unlink()
-        (folder / _OWNER).unlink()
-        folder.rmdir()
-        folder.parent.rmdir()  # only if this was the last one
+        if not keep:
+            for name in (NOTED, OWNER):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+            folder.parent.rmdir()  # only if this was the last one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -12,21 +13,38 @@ _held: set[str] = set()
 _guard = threading.Lock()
 
 
+def _enter_child() -> None:
+    """Note in a forked child that it holds no lock: it does not inherit its parent's, and may outlive it."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
+
+
 def acquire(path: Path, *, create: bool = True) -> int | None:
     """Lock a file and return its descriptor, or None if it is locked, by this process or another.
 
     The lock is a POSIX record lock and not `flock`: a forked child (a data loader's worker) does not hold it on when
-    its parent is killed. Such locks do not exclude a process from itself, hence the set beside them.
+    its parent is killed. Such locks do not exclude a process from itself, and closing any descriptor of the file gives
+    them up: hence the set beside them, which is asked before the file is opened.
 
     Raises:
-        OSError: If the file cannot be opened.
+        OSError: If the file cannot be opened, or its file system knows no locks.
     """
-    name = os.fspath(path.absolute())
+    name = os.path.realpath(path)
     with _guard:
         if name in _held:
             return None
         fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
-        if not _try_lock(fd):
+        try:
+            locked = _try_lock(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        if not locked:
             os.close(fd)
             return None
         _held.add(name)
@@ -36,17 +54,19 @@ def acquire(path: Path, *, create: bool = True) -> int | None:
 def moved(path: Path, target: Path) -> None:
     """Note that a locked file has another name now."""
     with _guard:
-        _held.discard(os.fspath(path.absolute()))
-        _held.add(os.fspath(target.absolute()))
+        _held.discard(os.path.realpath(path))
+        _held.add(os.path.realpath(target))
 
 
 def release(fd: int, path: Path) -> None:
     """Unlock what `acquire` locked."""
     with _guard:
-        _held.discard(os.fspath(path.absolute()))
+        _held.discard(os.path.realpath(path))
         with contextlib.suppress(OSError):
             os.close(fd)
 
+
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 if sys.platform == "win32":
     import msvcrt
@@ -54,8 +74,10 @@ if sys.platform == "win32":
     def _try_lock(fd: int) -> bool:
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in _TAKEN:
+                return False
+            raise
         return True
 else:
     import fcntl
@@ -63,6 +85,8 @@ else:
     def _try_lock(fd: int) -> bool:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in _TAKEN:
+                return False
+            raise
         return True

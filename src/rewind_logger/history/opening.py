@@ -15,12 +15,13 @@ from typing import Literal
 
 from rewind_logger.errors import RunExistsError, RunNotFoundError
 from rewind_logger.format import names
-from rewind_logger.format.documents import Base, Claim, Plan, Recovery, Source, encode_base, encode_pin
+from rewind_logger.format.documents import Base, Claim, Plan, Recovery, encode_base, encode_pin
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, copying
-from rewind_logger.history.view import View, of_base, resolve
+from rewind_logger.history import claims, copying, forking
+from rewind_logger.history.forking import Origin
+from rewind_logger.history.view import View, of_base
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Position, RevisionRecord, RunRef
+from rewind_logger.types import OPENING_CLOCK, Entry, Position, RevisionRecord, RunRef
 
 PLANNED_FILES = 256
 """A base carries the names of a sealed folder's files up to this number; beyond it a reader lists the folder."""
@@ -45,6 +46,10 @@ class OpenRequest:
     """Why, for people who look at the revisions later."""
     source: Storage | None = None
     """The store of `at.run`, if it is another one: the rows are then copied."""
+
+    def at_own(self, run: RunRef) -> Position | None:
+        """Return `at` if it is a position of `run` itself: of a fork that exists, the opening only goes on."""
+        return self.at if self.at is not None and self.at.run == run and self.source is None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,44 +97,37 @@ def open_run(
         StorageError: If the store fails for good.
     """
     paths = RunPaths(run)
-    existing = claims.count(storage, paths)
-    if existing and request.resume == "never":
-        raise RunExistsError(
-            f"Run {run} exists in {storage.url}, and resume='never' was asked for: choose another id, or resume it."
-        )
-    if not existing and request.resume == "must":
-        raise RunNotFoundError(f"There is no run {run} in {storage.url} to resume.")
-    at, origin = request.at, None
-    if at is not None and (at.run != run or request.source is not None):
+    while True:
+        existing = claims.count(storage, paths)
+        head = claims.newest_base(storage, run, existing)
+        # All that can be refused is refused before the claim, which ends the turn of whoever writes now.
+        origin = _check(storage, run, request, existing, head)
+        claim = new_claim(nonce, "opened", request.reason)
+        if origin is not None:
+            claim = replace(claim, kind="forked", source=origin.source)
+            if origin.source.store is None:
+                storage.put(RunPaths(origin.view.run).pin(nonce), encode_pin(run))
         if existing:
-            _check_same_fork(storage, paths, at, request.source)
-            if claims.newest_base(storage, run, existing) is not None:
-                at = None
-        if at is not None:
-            origin = _origin(storage, at, request)
-    elif at is not None:
-        if not existing:
-            raise RunNotFoundError(f"There is no run {run} in {storage.url} to go back in.")
-        if request.typed and at.next_step is not None:
-            resolve(storage, run, at.revision).check_step(at.next_step - 1)
-    source = None
-    if origin is not None:
-        source = _source_of(origin, request)
-        if request.source is None:
-            storage.put(RunPaths(origin.run).pin(nonce), encode_pin(run))
-    claim = new_claim(nonce, "opened" if source is None else "forked", request.reason, source)
-    n = claims.fence(storage, paths, claim, existing)
+            n = claims.fence(storage, paths, claim, existing)
+            break
+        if claims.take(storage, paths, claim, 0):
+            n = 0
+            break
+        # Somebody began the run since it was looked for: now it exists, and what was asked may mean another thing.
     on_claim(n)
-    # The fence is up: from here on nothing that an older writer puts is acknowledged. Only now look at what is there.
-    predecessor = claims.newest_base(storage, run, n)
-    if predecessor is not None:
-        if origin is not None:  # another process made the same fork a moment ago, or another run of this name
-            assert request.at is not None
-            _check_same_fork(storage, paths, request.at, request.source)
-            at = None
-        opened = _continue(storage, run, predecessor, at, n, nonce, request.reason)
+    # The fence is up: from here on nothing that an older writer puts is acknowledged. Only now look where it ends. Its
+    # base alone may be known from before, for a base never changes.
+    if head is None or head.number != n - 1:
+        head = claims.newest_base(storage, run, n)
+    if head is not None:
+        opened = _continue(storage, run, head, request.at_own(run), n, nonce, request.reason)
+    elif origin is not None:
+        opened = _fork(storage, run, n, nonce, origin, request.reason)
     else:
-        opened = _begin(storage, run, n, nonce, request, origin)
+        opened = _begin(run, n, nonce, request.reason)
+    weakness = claims.weakness(storage, paths, claim, n)
+    if weakness is not None:
+        opened = replace(opened, notes=(*opened.notes, weakness))
     publish(storage, opened, journal)
     return opened
 
@@ -138,6 +136,35 @@ def publish(storage: Storage, opened: Opened, journal: str | None) -> None:
     """Put the base of an opening, which makes it the run's head, and see that nobody claimed the run meanwhile."""
     storage.put(names.base(opened.folder), encode_base(opened.base, opened.run))
     claims.check_owner(storage, RunPaths(opened.run), opened.base.number, journal)
+
+
+def _check(storage: Storage, run: RunRef, request: OpenRequest, existing: int, head: Base | None) -> Origin | None:
+    """Refuse what cannot be; return where the run begins, if it is a fork that is not there yet."""
+    at = request.at
+    if existing and request.resume == "never":
+        raise RunExistsError(
+            f"Run {run} exists in {storage.url}, and resume='never' was asked for: choose another id, or resume it."
+        )
+    if not existing and request.resume == "must":
+        raise RunNotFoundError(f"There is no run {run} in {storage.url} to resume.")
+    if request.at_own(run) is not None:
+        assert at is not None
+        if head is None:
+            raise RunNotFoundError(f"There is no run {run} in {storage.url} to go back in.")
+        if at.revision is not None and not 1 <= at.revision <= head.revision:
+            raise RunNotFoundError(f"Run {run} has no revision {at.revision}: it has revisions 1 to {head.revision}.")
+        if request.typed and at.next_step is not None:
+            of_base(storage, run, head, at.revision).check_step(at.next_step - 1)
+        return None
+    first = claims.read(storage, RunPaths(run), 0) if existing and (at is not None or head is None) else None
+    source = first.source if first is not None else None
+    if at is not None and existing:
+        forking.check_same(run, source, at, request.source)
+    if head is not None:
+        return None
+    if source is not None:  # its opening was cut short: whoever comes next makes the fork that was meant
+        return forking.unfinished(storage, run, source, request.source)
+    return forking.origin(storage, at, request.source, typed=request.typed) if at is not None else None
 
 
 def _continue(
@@ -165,100 +192,40 @@ def _continue(
     )
     revisions = (*predecessor.revisions[:-1], archived, record)
     kind: Kind = "restored" if cut is None else "rewound"
-    return build(run, kind, n, nonce, _cut(target, cut), start, revisions, parent)
+    return build(run, kind, n, nonce, target.before(cut), start, revisions, parent)
 
 
-def _begin(storage: Storage, run: RunRef, n: int, nonce: str, request: OpenRequest, origin: View | None) -> Opened:
-    """Begin a run, or the fork that an earlier opening of it was killed in."""
-    notes: tuple[str, ...] = ()
-    first = claims.read(storage, RunPaths(run), 0) if n > 0 else None
-    source_store = request.source
-    if first is not None and first.source is not None:
-        source = first.source
-        if "://" in source.run and origin is None:
-            raise RunNotFoundError(
-                f"Run {run} is a copy of {source.run} that was not finished: fork it from there again to finish it."
-            )
-        if "://" not in source.run:
-            project, _, run_id = source.run.rpartition("/")
-            origin = resolve(storage, RunRef(project, run_id), source.revision, source.cut)
-            source_store = None
-            notes = (f"The fork from {source.run}@{source.revision}, which was cut short, was completed.",)
-    if origin is None:
-        record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=request.reason)
-        folder = RunPaths(run).term(n, nonce)
-        empty = View(
-            run=run,
-            revision=1,
-            head=True,
-            entries=(),
-            plan={},
-            start=0,
-            next_step=0,
-            newest_clock=-1,
-            revisions=(record,),
-            folder=folder,
-        )
-        return build(run, "new", n, nonce, empty, 0, (record,), None)
-    name = str(origin.run)
-    if source_store is not None:
-        folder = RunPaths(run).term(n, nonce)
-        name = f"{source_store.url}/{name}"
-        origin = copying.copy_view(source_store, origin, storage, folder)
-        notes = (f"The rows of {name}@{origin.revision} were copied, since they lie in another store.",)
+def _begin(run: RunRef, n: int, nonce: str, reason: str) -> Opened:
+    """Begin a run."""
+    record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
+    nothing = View(
+        run=run,
+        revision=1,
+        head=True,
+        entries=(),
+        plan={},
+        start=0,
+        next_step=0,
+        newest_clock=OPENING_CLOCK,
+        revisions=(record,),
+        folder=RunPaths(run).term(n, nonce),
+    )
+    return build(run, "new", n, nonce, nothing, 0, (record,), None)
+
+
+def _fork(storage: Storage, run: RunRef, n: int, nonce: str, origin: Origin, reason: str) -> Opened:
+    """Begin a run with the rows of another, or finish that."""
+    view, notes, name = origin.view, list(origin.notes), str(origin.view.run)
+    if origin.storage is not None:
+        name = f"{origin.storage.url}/{name}"
+        view = copying.copy_view(origin.storage, view, storage, RunPaths(run).term(n, nonce))
+        notes.append(f"The rows of {name}@{view.revision} were copied, since they lie in another store.")
     record = RevisionRecord(
-        number=1,
-        parent=(name, origin.revision),
-        cut=origin.next_step,
-        created_ms=now_ms(),
-        reason=request.reason,
+        number=1, parent=(name, view.revision), cut=view.next_step, created_ms=now_ms(), reason=reason
     )
-    parent = Position(origin.run, origin.revision, origin.next_step)
-    opened = build(run, "forked", n, nonce, origin, origin.next_step, (record,), parent)
-    return replace(opened, notes=notes)
-
-
-def _origin(storage: Storage, at: Position, request: OpenRequest) -> View:
-    """Return the view of the run that a fork begins from."""
-    view = resolve(request.source or storage, at.run, at.revision)
-    if at.next_step is None:
-        return view
-    if request.typed:
-        view.check_step(at.next_step - 1)
-    return _cut(view, at.next_step)
-
-
-def _cut(view: View, cut: int | None) -> View:
-    """Cut a view at the position of an opening, which unlike a reader's may lie beyond its end."""
-    return view if cut is None else replace(view.cut_at(cut), next_step=cut)
-
-
-def _source_of(origin: View, request: OpenRequest) -> Source:
-    name = str(origin.run) if request.source is None else f"{request.source.url}/{origin.run}"
-    return Source(run=name, revision=origin.revision, cut=origin.next_step)
-
-
-def _check_same_fork(storage: Storage, paths: RunPaths, at: Position, source: Storage | None) -> None:
-    """Refuse to fork onto a run that exists, unless it is the very fork that is asked for."""
-    first = claims.read(storage, paths, 0)
-    wanted = str(at.run) if source is None else f"{source.url}/{at.run}"
-    found = first.source if first is not None else None
-    asked = f"{wanted}{'' if at.revision is None else f'@{at.revision}'}"
-    asked += "" if at.next_step is None else f"?_step={at.next_step - 1}"
-    if found is None:
-        raise RunExistsError(
-            f"Run {paths.root} exists and is no fork, so it cannot be forked from {asked}: choose another id."
-        )
-    same = (
-        found.run == wanted
-        and at.revision in (None, found.revision)
-        and (at.next_step is None or at.next_step == found.cut)
-    )
-    if not same:
-        raise RunExistsError(
-            f"Run {paths.root} exists and was forked from {found.run}@{found.revision}"
-            f"{'' if found.cut is None else f'?_step={found.cut - 1}'}, not from {asked}: choose another id."
-        )
+    parent = Position(view.run, view.revision, view.next_step)
+    opened = build(run, "forked", n, nonce, view, view.next_step, (record,), parent)
+    return replace(opened, notes=tuple(notes))
 
 
 def build(
@@ -273,12 +240,13 @@ def build(
     recovery: Recovery | None = None,
 ) -> Opened:
     """Return an opening that builds on everything in `parent_view`; nothing is written yet."""
-    lineage = parent_view.entries
+    lineage = tuple(entry for entry in parent_view.entries if entry.sealed)  # the others have no rows
     base = Base(
         number=n,
         nonce=nonce,
         revision=revisions[-1].number,
         start=start,
+        newest_clock=parent_view.newest_clock,
         lineage=lineage,
         plan=planned(parent_view.plan, lineage),
         revisions=revisions,
@@ -306,7 +274,7 @@ def planned(plan: Plan, lineage: tuple[Entry, ...]) -> Plan:
     }
 
 
-def new_claim(nonce: str, kind: str, reason: str, source: Source | None = None) -> Claim:
+def new_claim(nonce: str, kind: str, reason: str) -> Claim:
     """Return a claim of this process."""
     return Claim(
         nonce=nonce,
@@ -315,7 +283,6 @@ def new_claim(nonce: str, kind: str, reason: str, source: Source | None = None) 
         host=socket.gethostname(),
         pid=os.getpid(),
         reason=reason,
-        source=source,
     )
 
 

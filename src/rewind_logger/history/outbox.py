@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -17,8 +18,14 @@ from rewind_logger.types import STREAMS, Scalar, Stream
 FLUSH_POINTS = 1 << 16
 """A batch is closed once it has so many values."""
 
+LOG = logging.getLogger("rewind_logger")
+
 _INDEX = {stream: index for index, stream in enumerate(STREAMS)}
 _METRICS = _INDEX["metrics"]
+
+
+class Left(Exception):
+    """The outbox takes no more rows: the writer has gone on to another term."""
 
 
 class Outbox:
@@ -42,6 +49,8 @@ class Outbox:
         self._points = 0
         self._keys: list[str] | None = None  # those that the present batch said last
         self._closed: deque[Part] = deque()
+        self._left = False
+        self._kept = False
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
         self._journal.begin(self._flushes)
@@ -75,6 +84,8 @@ class Outbox:
         The list is known by its identity, so it must not be changed afterwards.
         """
         with self._lock:
+            if self._left:
+                raise Left
             if keys is not self._keys:
                 self._journal.append(frame(encode_keys(_METRICS, keys)))
                 self._keys = keys
@@ -84,6 +95,8 @@ class Outbox:
         self, index: int, values: dict[str, Scalar] | list[Scalar], clock: int | None, step: int | None, time_ms: int
     ) -> None:
         with self._lock:
+            if self._left:
+                raise Left
             row = self._rows[index]
             data = frame(encode_row(index, row, clock, step, time_ms, values))
             self._rows[index] = row + 1  # before the write, which a signal's handler may come into
@@ -124,17 +137,26 @@ class Outbox:
     def drop_first(self, *, keep: bool = False) -> None:
         """Let the oldest closed batch go: it is in the store, or its file is kept because it is damaged."""
         part = self._closed.popleft()
-        if not keep:
+        if keep:
+            self._kept = True
+        else:
             part.drop()
+
+    def end(self) -> None:
+        """Take no more rows; those that wait can still be flushed."""
+        with self._lock:
+            self._close()
+            self._left = True
 
     def leave(self) -> None:
         """Stop. The journal is removed if nothing waits in it, and else left for the next opening."""
-        with self._lock:
-            self._close()
-            if self._closed:
-                self._journal.leave()
-            else:
-                self._journal.discard()
+        self.end()
+        if not self._closed and not self._kept:
+            self._journal.discard()
+            return
+        self._journal.leave()
+        if any(part.in_memory for part in self._closed):
+            LOG.error("Rows that were held in memory only never came into their store, and are lost.")
 
     def _close(self) -> None:
         if self.since is None:

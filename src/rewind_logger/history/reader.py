@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
+from rewind_logger.format.columns import array
 from rewind_logger.history import segments
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.view import View
@@ -97,13 +97,12 @@ def read(
     """
     wanted = files(storage, view, stream, start=start, stop=stop)
     tables = [
-        _with_entry(table, file.entry)
+        _with_entry(_in_order(table), file.entry)
         for file, table in visible_tables(storage, wanted, keys=keys, start=start, stop=stop)
     ]
     if not tables:
         return _with_entry(segment.SCHEMA.empty_table(), 0)
-    table = pa.concat_tables(tables)
-    return table.take(pc.sort_indices(table, sort_keys=[("entry", "ascending"), ("row", "ascending")]))
+    return pa.concat_tables(tables)
 
 
 def read_rows(storage: Storage, view: View, stream: Stream) -> list[Row]:
@@ -134,28 +133,48 @@ def visible_tables(
     columns: Sequence[str] | None = None,
     start: int | None = None,
     stop: int | None = None,
+    strict: bool = False,
 ) -> Iterator[tuple[File, pa.Table]]:
     """Read segments, in order, and drop what is cut off or not asked for.
 
     Small segments are read whole and several at the same time, of large ones what is asked for.
+
+    Args:
+        storage: The store.
+        wanted: The segments.
+        keys: Only the points of these keys; None for all.
+        columns: Only these columns, with `clock` among them; None for all.
+        start: Rows with clock >= start (inclusive); None from the beginning.
+        stop: Rows with clock < stop (exclusive); None to the end.
+        strict: Whether a segment that is missing is an error; else it is named in the log, and the others are read.
+
+    Raises:
+        CorruptError: If a segment is damaged, or missing and `strict`; the message names it.
+        StorageError: If the store fails for good.
     """
-    for file, table in _tables(storage, wanted, keys, columns):
-        yield file, _visible(table, file.cut, start, stop)
-
-
-def _tables(
-    storage: Storage, wanted: Sequence[File], keys: Collection[str] | None, columns: Sequence[str] | None
-) -> Iterator[tuple[File, pa.Table]]:
-    for group in _groups(wanted, whole=keys is None and columns is None):
-        if len(group) == 1 and group[0].segment.size > WHOLE_BYTES and not (keys is None and columns is None):
-            sources: list[Any] = [RangeFile(storage, group[0].path, group[0].segment.size)]
+    for file, source in _sources(storage, wanted, whole=keys is None and columns is None):
+        try:
+            if isinstance(source, Exception):
+                raise source
+            table = segment.decode(source, keys=keys, columns=columns)
+        except FileNotFoundError as error:
+            message = f"The segment {file.path} in {storage.url} is missing, and so are its rows"
+            if strict:
+                raise CorruptError(f"{message}.") from error
+            LOG.error("%s: restore it from a backup.", message)
+        except CorruptError as error:
+            raise CorruptError(f"The segment {file.path} in {storage.url} is damaged: {error}") from error
         else:
-            sources = list(storage.read_many([file.path for file in group]))
-        for file, source in zip(group, sources, strict=True):
-            try:
-                yield file, segment.decode(source, keys=keys, columns=columns)
-            except CorruptError as error:
-                raise CorruptError(f"The segment {file.path} in {storage.url} is damaged: {error}") from error
+            yield file, _visible(table, file.cut, start, stop)
+
+
+def _sources(storage: Storage, wanted: Sequence[File], *, whole: bool) -> Iterator[tuple[File, Any]]:
+    """Yield each segment with its bytes, a file to read from, or the error that it gave."""
+    for group in _groups(wanted, whole=whole):
+        if group[0].segment.size > WHOLE_BYTES and not whole:
+            yield group[0], RangeFile(storage, group[0].path, group[0].segment.size)
+        else:
+            yield from zip(group, storage.read_each([file.path for file in group]), strict=True)
 
 
 def _groups(wanted: Sequence[File], *, whole: bool) -> Iterator[list[File]]:
@@ -186,6 +205,14 @@ def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | No
     if start is not None:
         visible &= clock >= start
     return table if visible.all() else table.filter(pa.array(visible))
+
+
+def _in_order(table: pa.Table) -> pa.Table:
+    """Order the lines of a segment by row; segments come in order, and their rows do not overlap."""
+    rows = table["row"].to_numpy()
+    if np.all(rows[1:] >= rows[:-1]):
+        return table
+    return table.take(array(np.argsort(rows, kind="stable")))
 
 
 def _with_entry(table: pa.Table, index: int) -> pa.Table:

@@ -21,53 +21,62 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """The end of a folder at the moment it was looked at."""
+    """The end of a folder."""
 
     sealed: dict[str, int]
-    """Per stream the last flush (inclusive)."""
+    """Per stream the last flush that counts (inclusive)."""
     last_clock: dict[str, int]
-    """Per stream the clock of its last row."""
+    """Per stream the largest clock of its last rows; of all its rows, as long as clocks do not run backwards."""
     files: dict[str, list[Segment]] | None
     """Per stream the segments to read, where one listing a stream showed them all; None where there are more."""
 
 
-def seal(storage: Storage, folder: str) -> Seal:
+def seal(storage: Storage, folder: str, sealed: Mapping[str, int] | None = None) -> Seal:
     """Look up the last flush of each stream of a folder.
 
     Costs one listing, and two for each stream, however many segments there are.
+
+    Args:
+        storage: The store.
+        folder: Of a term, an evaluation or merged ancestors.
+        sealed: Where it was sealed before: what was put there since does not count. None: where it ends now.
     """
-    streams = [info.name for info in storage.list(names.streams(folder)) if info.size is None]
+    if sealed is None:
+        streams = [info.name for info in storage.list(names.streams(folder)) if info.size is None]
+    else:
+        streams = list(sealed)
     groups = storage.map_lists([names.stream(folder, stream) for stream in streams])
     last = storage.map_lists(
-        [f"{names.stream(folder, stream)}/{_last(found)}" for stream, found in zip(streams, groups, strict=True)]
+        [
+            f"{names.stream(folder, stream)}/{_last(found)}"
+            if sealed is None
+            else names.group(folder, stream, sealed[stream])
+            for stream, found in zip(streams, groups, strict=True)
+        ]
     )
-    sealed: dict[str, int] = {}
+    end: dict[str, int] = {}
     last_clock: dict[str, int] = {}
     files: dict[str, list[Segment]] | None = {}
     for stream, found, infos in zip(streams, groups, last, strict=True):
-        segments = parse(infos)
-        if not segments:  # only what is no segment, or a group whose folder outlived its segments
-            segments = list_segments(storage, folder, stream)
-        if not segments:
+        limit = None if sealed is None else sealed[stream]
+        chosen = cover(parse(infos), limit)
+        if not chosen or limit not in (None, chosen[-1].name.last):
+            # a group whose folder outlived its segments, or whose last flush lies in one that began in an earlier group
+            chosen = cover(list_segments(storage, folder, stream), limit)
+        if not chosen and limit is None:
             continue
-        end = max(segments, key=lambda segment: (segment.name.last, segment.name.first_clock))
-        sealed[stream] = end.name.last
-        last_clock[stream] = end.name.last_clock
+        end[stream] = chosen[-1].name.last if limit is None else limit
+        last_clock[stream] = max((one.name.last_clock for one in chosen), default=-1)
         if len(found) > 1:
             files = None
         elif files is not None:
-            files[stream] = cover(segments, end.name.last)
-    return Seal(sealed, last_clock, files)
+            files[stream] = chosen
+    return Seal(end, last_clock, files)
 
 
-def seal_at(storage: Storage, folder: str, sealed: Mapping[str, int]) -> Seal:
-    """Return the end of a folder that was sealed before: what was put there since does not count."""
-    found = seal(storage, folder)
-    if found.sealed == sealed:
-        return found
-    files = {stream: cover(list_segments(storage, folder, stream), flush) for stream, flush in sealed.items()}
-    clocks = {stream: chosen[-1].name.last_clock for stream, chosen in files.items() if chosen}
-    return Seal(dict(sealed), clocks, files)
+def _last(groups: Iterable[ObjectInfo]) -> str:
+    """Return the name of the newest group; a stream's folder that is empty has none, and lists as nothing."""
+    return max((info.name for info in groups if info.size is None), default="000000")
 
 
 def list_segments(storage: Storage, folder: str, stream: str) -> list[Segment]:
@@ -124,8 +133,3 @@ def from_plan(files: Iterable[tuple[str, int]]) -> list[Segment]:
     """Read what `plan_of` wrote."""
     parsed = ((SegmentName.parse(name), size) for name, size in files)
     return [Segment(name, size) for name, size in parsed if name is not None]
-
-
-def _last(groups: Iterable[ObjectInfo]) -> str:
-    """Return the name of the newest group; a stream's folder that is empty has none, and lists as nothing."""
-    return max((info.name for info in groups if info.size is None), default="000000")

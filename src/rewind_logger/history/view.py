@@ -11,7 +11,7 @@ from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, segments
 from rewind_logger.history.segments import Seal
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, RevisionRecord, RunRef
+from rewind_logger.types import OPENING_CLOCK, Entry, RevisionRecord, RunRef
 
 LONG_LINEAGE = 64
 """A lineage with more entries than this may have a shorter one beside it (see `compact.merge_ancestors`)."""
@@ -33,7 +33,7 @@ class View:
     next_step: int
     """One past the last step: the position of the view's end."""
     newest_clock: int
-    """The largest clock of a row of the last term, −1 where it has none."""
+    """No row has a larger clock; −1 where there is none."""
     revisions: tuple[RevisionRecord, ...]
     """Every revision of the run, the present one last."""
     folder: str
@@ -54,7 +54,17 @@ class View:
         if next_step is None:
             return self
         entries = tuple(entry.cut_at(next_step) for entry in self.entries)
-        return replace(self, entries=entries, head=False, next_step=min(self.next_step, next_step))
+        return replace(
+            self,
+            entries=entries,
+            head=False,
+            next_step=min(self.next_step, next_step),
+            newest_clock=min(self.newest_clock, max(next_step - 1, OPENING_CLOCK)),
+        )
+
+    def before(self, next_step: int | None) -> View:
+        """Return the same as `cut_at`, as what an opening begins with: its position may lie beyond the view's end."""
+        return self if next_step is None else replace(self.cut_at(next_step), next_step=next_step)
 
     def check_step(self, step: int) -> None:
         """Refuse a step that a person typed and that the run does not have.
@@ -101,8 +111,13 @@ def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = No
     if record.folder is None:
         raise CorruptError(f"The base of run {run} does not say where its revision {revision} ends.")
     path = names.base(record.folder)
-    last = decode_base(storage.read(path), run, path)
-    end = segments.seal_at(storage, record.folder, record.sealed)
+    try:
+        last = decode_base(storage.read(path), run, path)
+    except FileNotFoundError as error:
+        raise CorruptError(
+            f"{path} in {storage.url} is missing, on which revision {revision} of run {run} rests."
+        ) from error
+    end = segments.seal(storage, record.folder, record.sealed)
     return of_term(storage, run, last, record.folder, end, head.revisions)
 
 
@@ -131,7 +146,7 @@ def of_term(
         plan=plan,
         start=base.start,
         next_step=next_step,
-        newest_clock=max(end.last_clock.values(), default=-1),
+        newest_clock=max(base.newest_clock, *end.last_clock.values(), OPENING_CLOCK),
         revisions=revisions,
         folder=folder,
     )

@@ -11,12 +11,12 @@ import time
 import weakref
 from dataclasses import replace
 
-from rewind_logger.errors import CorruptError, FencedError
+from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError
 from rewind_logger.history import recovery
 from rewind_logger.history.flusher import Flusher
 from rewind_logger.history.journal import journal_root
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
-from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.outbox import Left, Outbox
 from rewind_logger.history.term import Term
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef, Scalar, Stream
@@ -29,6 +29,9 @@ LOCAL_AGE_S = 1.0
 REMOTE_AGE_S = (1.0, 30.0)
 """On a remote store a row waits between these: a twentieth of the time for which the term has been open, so that the
 first minutes can be watched and a long run makes few requests."""
+
+CLOSE_S = 5.0
+"""How long `close` waits for the request that is under way."""
 
 _time = time.time
 
@@ -88,8 +91,13 @@ class Writer:
             OverflowError: If a number in `values` has more than 64 bits.
             UnicodeEncodeError: If a text in `values` is none.
         """
-        outbox = self._outbox or self._begin_outbox()
-        outbox.append(stream, values, clock, step, int(time.time() * 1000) if time_ms is None else time_ms)
+        time_ms = int(_time() * 1000) if time_ms is None else time_ms
+        while True:
+            outbox = self._outbox or self._begin_outbox()
+            try:
+                return outbox.append(stream, values, clock, step, time_ms)
+            except Left:  # another thread has opened the run anew at this very moment
+                continue
 
     def append_metrics(self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None) -> None:
         """Log one row of metrics, now; the same as `append`, for rows that repeat their keys.
@@ -103,8 +111,13 @@ class Writer:
         Raises:
             LogValueError: As `append` does, and OverflowError and UnicodeEncodeError.
         """
-        outbox = self._outbox or self._begin_outbox()
-        outbox.append_metrics(keys, values, clock, step, int(_time() * 1000))
+        time_ms = int(_time() * 1000)
+        while True:
+            outbox = self._outbox or self._begin_outbox()
+            try:
+                return outbox.append_metrics(keys, values, clock, step, time_ms)
+            except Left:
+                continue
 
     def retarget(self, run: RunRef) -> None:
         """Write another run, before the first opening: what was appended goes there."""
@@ -120,10 +133,12 @@ class Writer:
             RewindError: As `opening.open_run` does; the writer can be opened again.
         """
         if self._term is not None:
-            self._leave_term()
+            self._leave_term(self._term)
+        self._disowned = False
         notes = recovery.recover(self.storage, self.run, self._root)
         if request.at is not None and request.at.run != self.run and request.source is None:
-            notes += recovery.recover(self.storage, request.at.run, journal_root(self.storage, request.at.run))
+            root = journal_root(self.storage, request.at.run)
+            notes += recovery.recover(self.storage, request.at.run, root, opening=False)
         outbox = self._outbox or self._begin_outbox()
         opened = open_run(
             self.storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where
@@ -134,7 +149,7 @@ class Writer:
         self._opened_at = time.monotonic()
         self._term = Term(self.storage, opened, outbox.where)
         if self._background:
-            self._flusher = Flusher(str(self.run), self._drain, self._due)
+            self._flusher = Flusher(str(self.run), self._drain, self._tidy, self._due)
         return self.opened
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -158,6 +173,7 @@ class Writer:
         if self._flusher is not None:
             return self._flusher.request(timeout)
         self._drain()
+        self._tidy()
         return True
 
     def finish(self, state: str, timeout: float | None = None) -> bool:
@@ -169,19 +185,20 @@ class Writer:
         """
         if not self.flush(timeout):
             return False
+        self._tidy(closing=True)
         with self._draining:
             if self._term is not None:
-                self._term.compact(closing=True)
                 self._term.end(state, self._next_step)
         return True
 
     def close(self) -> None:
         """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
-        self._stop_flusher()
+        self._stop_flusher(CLOSE_S)
         self._term = None
-        if self._outbox is not None:
-            self._outbox.leave()
-            self._outbox = None
+        with self._starting:
+            outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.leave()
         _live.discard(self)
 
     @property
@@ -206,20 +223,29 @@ class Writer:
         if self._flusher is not None:
             self._flusher.wake()
 
-    def _leave_term(self) -> None:
-        """End the term before another is opened; rows that did not get into it stay in their journal."""
-        self._stop_flusher()
+    def _leave_term(self, term: Term) -> None:
+        """End the term before another is opened; rows that do not get into it stay in their journal.
+
+        Raises:
+            StorageError: If the store fails: then nothing has changed.
+        """
         with contextlib.suppress(FencedError):  # it was said when it happened
             self._drain()
+        self._stop_flusher()
+        with self._starting:
+            outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.end()
+            with contextlib.suppress(FencedError, StorageError):  # what another thread logged since
+                self._drain_from(term, outbox)
         self._term = None
-        outbox, self._outbox = self._outbox, None
         if outbox is not None:
             outbox.leave()
 
-    def _stop_flusher(self) -> None:
+    def _stop_flusher(self, timeout: float | None = None) -> None:
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
-            flusher.stop()
+            flusher.stop(timeout)
 
     def _due(self) -> float | None:
         """Return when a flush is due, on the monotonic clock."""
@@ -236,24 +262,38 @@ class Writer:
 
     def _drain(self) -> None:
         """Bring every row that was appended before the call into the store."""
+        term, outbox = self._term, self._outbox
+        if term is not None and outbox is not None:
+            self._drain_from(term, outbox)
+
+    def _drain_from(self, term: Term, outbox: Outbox) -> None:
         with self._draining:
-            term, outbox = self._term, self._outbox
-            if self.fenced is not None or term is None or outbox is None:
+            if self.fenced is not None:
                 return
             outbox.close_batch()
-            while outbox.full:
+            while outbox.full and self._term is term:  # a writer that was closed leaves the rest in its journal
                 self._flush_first(term, outbox)
-            term.compact()
+
+    def _tidy(self, *, closing: bool = False) -> None:
+        """Compact. Nothing depends on it, so nothing fails for it."""
+        with self._draining:
+            if self._term is None or self.fenced is not None:
+                return
+            try:
+                self._term.compact(closing=closing)
+            except (RewindError, FileNotFoundError) as error:
+                LOG.info("Segments of run %s could not be put together: %s", self.run, error)
 
     def _flush_first(self, term: Term, outbox: Outbox) -> None:
         try:
             batch = outbox.first(term.opened.start)
             assert batch is not None
-            term.flush(batch.flushes, batch.rows)
-        except CorruptError as error:
+        except (CorruptError, OSError) as error:
             LOG.error("A batch of the journal %s is damaged: it is kept, its rows left out. %s", outbox.where, error)
             outbox.drop_first(keep=True)
             return
+        try:
+            term.flush(batch.flushes, batch.rows)
         except FencedError as error:
             self.fenced = error
             LOG.error("%s", error)

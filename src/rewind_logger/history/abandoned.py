@@ -1,0 +1,103 @@
+"""Journals whose writers are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rewind_logger.errors import CorruptError, FormatVersionError
+from rewind_logger.format.version import check_version
+from rewind_logger.history import journal, locks
+from rewind_logger.history.journal import CLAIMED, NOTED, OWNER, PART, Batch
+
+LOG = logging.getLogger("rewind_logger")
+
+
+@dataclass(slots=True)
+class Abandoned:
+    """A journal whose writer is gone; locked by us while it is looked at."""
+
+    folder: Path
+    nonce: str
+    created_ms: int
+    claimed: int | None
+    """The number of the last claim that the writer made, None if it made none."""
+    damaged: set[Path] = field(default_factory=set)
+    """Parts that could not be read."""
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Yield the batches in order; damaged ones are named and passed over.
+
+        Args:
+            start: The clock of rows that were logged before theirs was known.
+        """
+        for path in sorted(path for path in self.folder.iterdir() if PART.fullmatch(path.name)):
+            try:
+                yield journal.parse_part(start, path.read_bytes())
+            except (CorruptError, OSError) as error:
+                if path not in self.damaged:
+                    LOG.error("The journal part %s is damaged: it is kept, its rows left out. %s", path, error)
+                self.damaged.add(path)
+
+    def note_once(self, note: str) -> str | None:
+        """Return a note, None if somebody was told before."""
+        try:
+            (self.folder / NOTED).touch(exist_ok=False)
+        except FileExistsError:
+            return None
+        except OSError:
+            pass
+        return note
+
+    def remove(self) -> None:
+        """Let it go: what can be read of it is in the store."""
+        journal.remove(self.folder, keep=self.damaged)
+
+
+@contextlib.contextmanager
+def abandoned(root: Path | None) -> Iterator[list[Abandoned]]:
+    """Give the journals of a run whose writers are gone, oldest first, locked as long as the context lasts."""
+    held: list[tuple[int, Path]] = []
+    found: list[tuple[int, Abandoned]] = []
+    try:
+        for folder in sorted(root.iterdir()) if root is not None and root.is_dir() else []:
+            owner = folder / OWNER
+            try:
+                fd = locks.acquire(owner, create=False)
+                if fd is None:
+                    continue  # its writer lives
+                held.append((fd, owner))
+                if not _is_ours(fd, folder):
+                    continue
+                created = os.fstat(fd).st_mtime_ns
+                claims = [match for path in folder.iterdir() if (match := CLAIMED.fullmatch(path.name))]
+            except OSError:  # no journal, or one that its writer is just removing
+                continue
+            claimed = max((int(match[1]) for match in claims), default=None)
+            found.append((created, Abandoned(folder, folder.name, created // 1_000_000, claimed)))
+        yield [one for _, one in sorted(found, key=lambda item: item[0])]
+    finally:
+        for fd, path in held:
+            locks.release(fd, path)
+
+
+def _is_ours(fd: int, folder: Path) -> bool:
+    """Tell whether this version knows the journal's format.
+
+    Read through the locked descriptor: to close another one on the same file would give the lock up.
+    """
+    data = os.pread(fd, 1 << 16, 0)
+    try:
+        fields = json.loads(data) if data else {"format": 1}  # its writer was killed before it wrote a word
+        check_version(fields.get("format"), f"The journal {folder}")
+    except FormatVersionError as error:
+        LOG.warning("%s Until then its rows are left there.", error)
+        return False
+    except (CorruptError, ValueError, AttributeError):
+        pass  # a word that was cut short: its parts say what they are
+    return True

@@ -1,0 +1,98 @@
+"""Where a fork begins: the rows of another run, up to a position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rewind_logger.errors import RunExistsError, RunNotFoundError
+from rewind_logger.format.documents import Source
+from rewind_logger.history.view import View, resolve
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Position, RunRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a fork begins."""
+
+    view: View
+    """The rows that it begins with."""
+    source: Source
+    """What its first claim says, so that whoever comes next can finish it."""
+    storage: Storage | None
+    """The other store that the rows are copied from; None: this one, in which they are shared."""
+    notes: tuple[str, ...] = ()
+
+
+def origin(storage: Storage, at: Position, other: Storage | None, *, typed: bool) -> Origin:
+    """Look up where a fork begins.
+
+    Args:
+        storage: The store of the fork.
+        at: A position of another run …
+        other: … in another store, or None in this one.
+        typed: Whether it must be a step that the run has.
+
+    Raises:
+        RunNotFoundError: If there is no such run or revision.
+        PositionError: If a typed position is not in the run.
+    """
+    view = resolve(other or storage, at.run, at.revision)
+    if typed and at.next_step is not None:
+        view.check_step(at.next_step - 1)
+    view = view.before(at.next_step)
+    store = None if other is None else other.url
+    source = Source(store=store, run=str(at.run), revision=view.revision, cut=view.next_step)
+    return Origin(view=view, source=source, storage=other)
+
+
+def unfinished(storage: Storage, run: RunRef, source: Source, other: Storage | None) -> Origin:
+    """Look up where a fork begins whose claim was made and whose opening was then cut short.
+
+    Args:
+        storage: The store of the fork.
+        run: The fork.
+        source: What its first claim says.
+        other: The other store, if the opening that finishes it knows one.
+
+    Raises:
+        RunNotFoundError: If the rows lie in another store, which was not given.
+    """
+    if source.store is not None and other is None:
+        raise RunNotFoundError(
+            f"Run {run} in {storage.url} is a copy of {source} that was not finished: fork it from there again, under"
+            " this id, to finish it."
+        )
+    project, _, run_id = source.run.rpartition("/")
+    view = resolve(other or storage, RunRef(project, run_id), source.revision).before(source.cut)
+    note = f"The fork from {source}, which was cut short, was completed."
+    return Origin(view=view, source=source, storage=other, notes=(note,))
+
+
+def check_same(run: RunRef, found: Source | None, at: Position, other: Storage | None) -> None:
+    """Refuse to fork onto a run that exists, unless it is the very fork that is asked for.
+
+    Args:
+        run: The fork.
+        found: Where it began, as its first claim says; None if it is no fork.
+        at: Where it should have begun.
+        other: The other store that `at` lies in, if it does.
+
+    Raises:
+        RunExistsError: If it is another one; the message names both.
+    """
+    store = None if other is None else other.url
+    asked = "" if store is None else f"{store}/"
+    asked += f"{at.run}{'' if at.revision is None else f'@{at.revision}'}"
+    asked += "" if at.next_step is None else f"?_step={at.next_step - 1}"
+    if found is None:
+        raise RunExistsError(
+            f"Run {run} exists and is no fork, so it cannot be forked from {asked}: choose another id."
+        )
+    same = (
+        (found.store, found.run) == (store, str(at.run))
+        and at.revision in (None, found.revision)
+        and at.next_step in (None, found.cut)
+    )
+    if not same:
+        raise RunExistsError(f"Run {run} exists and was forked from {found}, not from {asked}: choose another id.")
