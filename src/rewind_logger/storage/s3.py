@@ -12,8 +12,9 @@ from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage
 class S3Storage(FsspecStorage):
     """Objects in a bucket: every method is one request, and `list` one for each 1,000 names.
 
-    s3fs tries a request 5 times, and a read 5 times that, each of which botocore tries 5 times more: up to 125
-    requests and several minutes for one read. Here both try once: `RetryingStorage` is the only one that tries again.
+    Left alone, s3fs tries a request 5 times and a read 5 times that, botocore tries each of these 5 times, and aiohttp
+    each of those twice: a read made 250 requests in 204 s of a server that hung up. Here s3fs and botocore try once,
+    and `RetryingStorage` is the only one that tries again (aiohttp still does, once, when a connection was closed).
     A `config_kwargs={"retries": …}` in `storage_options` is kept as it is.
     """
 
