@@ -99,18 +99,18 @@ def main() -> None:
     print("| rows | bytes | a point | encode | decode | … keys encoded | one key |\n|---|---|---|---|---|---|---|")
     for keys, count, kind in [*series, (10, 20_000, "noise"), (10, 400_000, "noise"), (1000, 4000, "noise")]:
         given = rows(keys, count, kind)
-        data = segment.encode(given, stream="metrics", first=0, last=0)
+        encoded = segment.encode(given, stream="metrics", first=0, last=0)
         times = [
             milliseconds(call)
             for call in (
                 lambda given=given: segment.encode(given, stream="metrics", first=0, last=0),
-                lambda data=data: segment.decode(data),
-                lambda data=data: segment.decode(data, encoded_keys=True),
-                lambda data=data: segment.decode(data, keys=["train/metric_0003"]),
+                lambda encoded=encoded: segment.decode(encoded),
+                lambda encoded=encoded: segment.decode(encoded, encoded_keys=True),
+                lambda encoded=encoded: segment.decode(encoded, keys=["train/metric_0003"]),
             )
         ]
         cells = " | ".join(f"{taken:.1f} ms" for taken in times)
-        print(f"| {keys} × {count} {kind} | {len(data):,} | {len(data) / keys / count:.2f} | {cells} |")
+        print(f"| {keys} × {count} {kind} | {len(encoded):,} | {len(encoded) / keys / count:.2f} | {cells} |")
 
 
 if __name__ == "__main__":
