@@ -1,0 +1,40 @@
+"""Fixtures for the tests of what a run becomes over time."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rewind_logger.history import writer
+from rewind_logger.storage.base import Storage
+from rewind_logger.storage.local import LocalStorage
+from rewind_logger.storage.memory import MemoryStorage
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    """End the threads that a test leaves, so that none runs into the next test."""
+    yield
+    for left in list(writer._live):
+        if left._flusher is not None:
+            left.close()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "store")
+
+
+@pytest.fixture
+def memory() -> MemoryStorage:
+    return MemoryStorage(f"memory://test-{secrets.token_hex(6)}")
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    """A store of each kind that needs no server."""
+    found: Storage = request.getfixturevalue(request.param)
+    return found
