@@ -10,10 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rewind_logger.lightning import mark
-from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.checkpoint import Loaded
+from rewind_logger.lightning.fit import Fit
 from rewind_logger.lightning.logger import RewindLogger
-from rewind_logger.lightning.resume import choose
+from rewind_logger.sdk import notice
+from rewind_logger.types import RunRef
 
 
 class RewindCallback(Callback):
@@ -26,7 +27,6 @@ class RewindCallback(Callback):
     def __init__(self) -> None:
         super().__init__()
         self._unplaced: weakref.WeakSet[ModelCheckpoint] = weakref.WeakSet()  # those whose folder follows the logger
-        self._tuning = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Attach the loggers, under the id that rank 0 has for each."""
@@ -37,46 +37,46 @@ class RewindCallback(Callback):
             if isinstance(saver, ModelCheckpoint) and saver.dirpath is None:
                 self._unplaced.add(saver)
         for index, logger in enumerate(_ours(trainer)):
-            logger._version, logger._named = trainer.strategy.broadcast((logger.version, logger._named))
+            known: Any = logger._identify() if trainer.is_global_zero else None
+            logger._name, logger._version, logger._named = trainer.strategy.broadcast(known)
             if trainer.is_global_zero:
                 logger._attach(trainer, stage, index)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note what is loaded; where a run is continued that the logger did not name, go on in its folder."""
+        """Tell the loggers what is loaded."""
         if self._is_second(trainer) or _is_of_tuner(checkpoint):
             return
         loaded = Loaded.of(checkpoint, os.fspath(trainer.ckpt_path) if trainer.ckpt_path else None)
         for logger in _ours(trainer):
-            if logger._attachment is not None:
+            if trainer.state.fn == "fit":
+                self._load(trainer, logger, loaded)
+            elif logger._attachment is not None:
                 logger._attachment.loaded = loaded
-            if trainer.state.fn == "fit" and loaded.marks:
-                self._take_over(trainer, logger, loaded)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the runs."""
-        for attachment in self._attachments(trainer):
-            attachment.start()
+        for fit in self._fits(trainer):
+            fit.start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Advance the clock."""
-        for attachment in self._attachments(trainer):
-            attachment.start_batch()
+        for fit in self._fits(trainer):
+            fit.start_batch()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Bring the history before the checkpoint into the store, and mark the checkpoint."""
-        attachments = self._attachments(trainer)
-        marks = [attachment.mark() for attachment in attachments]
-        if not attachments or self._is_second(trainer):
-            return
-        if any(marks):
-            mark.write(checkpoint, [one for one in marks if one is not None])
-        else:  # before the fit began: the tuner keeps the state that it will put back
+        fits = self._fits(trainer)
+        marks = [made for fit in fits if (made := fit.mark()) is not None]
+        if marks:
+            mark.write(checkpoint, marks)
+        elif fits and not any(fit.started for fit in fits):  # the tuner keeps the state that it will put back
             checkpoint[_TUNER] = os.getpid()
 
-    def _attachments(self, trainer: Trainer) -> list[Attachment]:
+    def _fits(self, trainer: Trainer) -> list[Fit]:
+        """Return, on rank 0, the present or last fit of each logger if it is one of this trainer."""
         if self._is_second(trainer):
             return []
-        return [logger._attachment for logger in _ours(trainer) if logger._attachment is not None]
+        return [logger._fit for logger in _ours(trainer) if logger._fit is not None and logger._fit.is_of(trainer)]
 
     def _is_second(self, trainer: Trainer) -> bool:
         """Say whether another one does the work: passed by hand, it is there besides that of the entry point."""
@@ -84,29 +84,22 @@ class RewindCallback(Callback):
         first = next((callback for callback in callbacks if isinstance(callback, RewindCallback)), self)
         return first is not self
 
-    def _take_over(self, trainer: Trainer, logger: RewindLogger, loaded: Loaded) -> None:
-        """Continue the run of a checkpoint under its own id, where the logger was given none."""
-        wanted = logger._wanted(_ours(trainer).index(logger))
-        if (
-            wanted.named
-            or wanted.on_resume != "rewind"
-            or wanted.fork_from is not None
-            or wanted.resume_from is not None
-        ):
-            return
-        run = None
-        if trainer.is_global_zero:
-            found, here = choose(wanted, loaded)
-            run = found.run if found is not None and here and logger._next_step is None else None
-        run = trainer.strategy.broadcast(run)
-        if run is None:
+    def _load(self, trainer: Trainer, logger: RewindLogger, loaded: Loaded) -> None:
+        """Have every rank log to the run that the fit goes on with, and save its checkpoints there."""
+        decided: Any = logger._fit.load(loaded) if logger._fit is not None else None  # on rank 0
+        run: RunRef = trainer.strategy.broadcast(decided)
+        if run == logger._ref:
             return
         logger._retarget(run)
+        unplaced = [saver for saver in self._unplaced if saver in trainer.checkpoint_callbacks]
         if trainer.loggers[0] is logger:
-            folder = os.path.join(logger.log_dir, "checkpoints")
-            for saver in trainer.checkpoint_callbacks:
-                if saver in self._unplaced and isinstance(saver, ModelCheckpoint):
-                    saver.dirpath = folder
+            for saver in unplaced:
+                saver.dirpath = os.path.join(logger.log_dir, "checkpoints")
+        elif unplaced and trainer.is_global_zero and logger is _ours(trainer)[0]:
+            notice.say(
+                f"run {run} goes on, but its checkpoints go elsewhere, since ModelCheckpoint follows the trainer's"
+                " first logger: put the RewindLogger first, or give ModelCheckpoint a dirpath."
+            )
 
 
 _TUNER = "rewind_logger_tuner"

@@ -39,6 +39,11 @@ class Loaded:
         """Return what a checkpoint says; the same errors as `mark.read`."""
         return cls(path, tuple(mark.read(checkpoint)), position_of_checkpoint(checkpoint))
 
+    @property
+    def position(self) -> int:
+        """The first step that it does not contain, as far as that is known; else 0."""
+        return self.marks[0].next_step if self.marks else self.next_step or 0
+
     def __str__(self) -> str:
         """Return its name, for messages."""
         return self.path or "the checkpoint"

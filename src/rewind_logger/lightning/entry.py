@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -11,14 +11,23 @@ if TYPE_CHECKING:
 OFF = "REWIND_LOGGER_CALLBACK"
 """The environment variable that, set to 0, keeps the callback out of every Trainer."""
 
-fabric_in_use = False
-"""Whether this process has made a Fabric: then no trainer tells a logger when to open its run."""
+_made: Literal["trainer", "fabric"] | None = None  # which of them this process made last
+
+
+def is_alone(step: int | None) -> bool:
+    """Say whether nobody tells a logger when to open its run, so that a row with this step must.
+
+    A Fabric has no `fit`. Where there was no Trainer yet, one may come: rows without a step wait for it.
+    """
+    return _made == "fabric" or (_made is None and step is not None)
 
 
 def trainer_callbacks() -> list[Callback]:
     """Return the callback that every Trainer gets; it does nothing without a `RewindLogger`."""
+    global _made
     if os.environ.get(OFF) == "0":
         return []
+    _made = "trainer"
     from rewind_logger.lightning.callback import RewindCallback
 
     return [RewindCallback()]
@@ -26,6 +35,6 @@ def trainer_callbacks() -> list[Callback]:
 
 def fabric_callbacks() -> list[object]:
     """Return nothing: Fabric calls no hooks by itself. But its loggers open their runs at the first row."""
-    global fabric_in_use
-    fabric_in_use = True
+    global _made
+    _made = "fabric"
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Mapping
@@ -15,17 +16,21 @@ from lightning.pytorch.loggers.logger import Logger
 
 from rewind_logger.errors import ConfigError, FencedError, StorageError
 from rewind_logger.format.names import check_name
-from rewind_logger.history.opening import OpenRequest
 from rewind_logger.lightning import entry
 from rewind_logger.lightning.attachment import Attachment
+from rewind_logger.lightning.evaluation import Evaluation
+from rewind_logger.lightning.fit import Fit
 from rewind_logger.lightning.identity import default_id
-from rewind_logger.lightning.resume import OnResume, Wanted
+from rewind_logger.lightning.resume import OnResume, Wanted, decide, resumed_run
+from rewind_logger.sdk import open_runs
 from rewind_logger.sdk.metadata import Labels, config_of
 from rewind_logger.sdk.run import FINISH_TIMEOUT_S, Run
 from rewind_logger.sdk.run_spec import OnBackwardStep, RunSpec
 from rewind_logger.sdk.source import Given
 from rewind_logger.storage import Storage, open_storage
 from rewind_logger.types import RunRef
+
+LOG = logging.getLogger("rewind_logger")
 
 PICKLE_WAIT_S = 10.0
 """How long a copy for another process waits for the store."""
@@ -114,7 +119,11 @@ class RewindLogger(Logger):
         self._storage: Storage | None = None
         self._run: Run | None = None
         self._attachment: Attachment | None = None
+        self._fit: Fit | None = None  # that is running, or was the last
         self._next_step: int | None = None  # the position at which the next fit begins
+        self._sought = False  # whether `version` was asked for before a trainer was there
+        self._away = False  # whether the store was when the run was to be opened without a trainer
+        self._waits = False
 
     # What Lightning asks for; on every rank, without a look into the store
 
@@ -131,14 +140,14 @@ class RewindLogger(Logger):
     @property
     def version(self) -> str:
         """The run's id."""
-        if self._version is None:
-            self._version, self._named = default_id()
-        return self._version
+        if self._attachment is None:  # as Lightning does for ckpt_path="last", which it finds only in a run it knows
+            self._sought = True
+        return self._id
 
     @property
     def log_dir(self) -> str:
         """The folder or URL of the run."""
-        return os.path.join(self._save_dir, self._name, self.version)
+        return os.path.join(self._save_dir, self._name, self._id)
 
     @property
     @rank_zero_experiment
@@ -152,25 +161,32 @@ class RewindLogger(Logger):
 
         Args:
             metrics: Values by name.
-            step: Kept beside the row where it differs from the training step, at which rows are always stamped.
+            step: Kept beside the row where it differs from the training step, at which rows are always stamped. Where
+                there is no trainer, it is the training step.
         """
         values = _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR)
-        run, attachment = self._active_run(), self._attachment
-        if attachment is None and entry.fabric_in_use and run._opened is None:
+        if self._attachment is not None:
+            self._attachment.log(values, step)
+            return
+        run, alone = self._active_run(), entry.is_alone(step)
+        if run._opened is None and alone and not self._away:
             self._open_plainly()
-        if attachment is not None and attachment.stage in ("validate", "test"):
-            attachment.evaluate(values, step)
-        elif attachment is not None or run._opened is None:
-            run._record(values, None if attachment is None else attachment.now(), step)
-        elif self._next_step is None:  # no trainer keeps the clock
-            run.log(values, step=step)
-        else:
+        if run._opened is None:
+            self._wait()
+            run._record(values, step if alone else None, step)
+        elif run._driven:  # between two calls of a trainer
             run._record(values, run.step, step)
+        else:
+            run.log(values, step=step)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None, *args: Any, **kwargs: Any) -> None:
         """Add to the run's config. Objects of any kind are taken; nothing in them is called."""
-        self._active_run().config.update(_convert_params(params))
+        config = _convert_params(params)
+        if self._attachment is not None:
+            self._attachment.log_config(config)
+        else:
+            self._active_run().config.update(config)
 
     @rank_zero_only
     def log_graph(self, *args: Any, **kwargs: Any) -> None:
@@ -185,21 +201,22 @@ class RewindLogger(Logger):
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Add the path of a checkpoint to the run's list."""
-        if self._attachment is not None:
-            self._attachment.saved(checkpoint_callback)
+        if self._fit is not None:
+            self._fit.saved(checkpoint_callback)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Bring everything into the store at the end of a call of the trainer; the logger can be used on."""
-        attachment, run = self._attachment, self._run
+        attachment = self._attachment
+        if status == "finished" and isinstance(attachment, Fit):  # to be requeued: it trains until it is killed
+            attachment.flush("The job is about to be requeued, and not all of its history is in the store")
+            return
         if attachment is not None:
             attachment.end()
-            if status != "finished":  # a job that is requeued trains on until it is killed
-                self._attachment = None
-        if run is None:
-            return
-        if run._opened is None and run._writer.waiting and (attachment is None or status == "success"):
+            self._attachment = None
+        elif self._active_run()._opened is None and self._active_run()._writer.waiting:
             self._open_plainly()
+        run = self._active_run()
         trouble = run._settle("failed" if status == "failed" else "finished", FINISH_TIMEOUT_S)
         if trouble is not None:
             run._complain(trouble)
@@ -208,10 +225,14 @@ class RewindLogger(Logger):
 
     def _attach(self, trainer: Any, stage: str, index: int) -> None:
         """Begin to log a call of a trainer."""
-        self._attachment = Attachment(self, trainer, stage, index)
+        self._active_run()._drive(True)
+        if stage == "fit":
+            self._attachment = self._fit = Fit(self, trainer, index)
+        else:
+            self._attachment = Evaluation(self, trainer, index, stage)
 
     def _active_run(self) -> Run:
-        if self._run is None:
+        if self._run is None or self._run._state == "finished":
             spec = RunSpec(
                 storage=self._open_storage(),
                 run=self._ref,
@@ -224,10 +245,16 @@ class RewindLogger(Logger):
         return self._run
 
     @property
-    def _ref(self) -> RunRef:
-        return RunRef(self._name, self.version)
+    def _id(self) -> str:
+        if self._version is None:
+            self._version, self._named = default_id()
+        return self._version
 
-    def _wanted(self, index: int) -> Wanted:
+    @property
+    def _ref(self) -> RunRef:
+        return RunRef(self._name, self._id)
+
+    def _wanted(self, index: int = 0) -> Wanted:
         """Return what the arguments ask for."""
         return Wanted(
             storage=self._open_storage(),
@@ -238,7 +265,16 @@ class RewindLogger(Logger):
             resume_from=self._resume_from,
             fork_from=self._fork_from,
             storage_options=self._storage_options,
+            attended=self._attachment is not None,
+            sought=self._sought,
         )
+
+    def _identify(self) -> tuple[str, str, bool]:
+        """Return the run that is logged to, as far as that is known before a checkpoint is loaded: for all ranks."""
+        if not self._named and self._resume_from is not None:
+            with contextlib.suppress(StorageError):  # it is found at the start
+                self._retarget(resumed_run(self._wanted()))
+        return self._name, self._id, self._named
 
     def _retarget(self, run: RunRef) -> None:
         """Log to another run than was thought, before or after the first opening."""
@@ -247,15 +283,32 @@ class RewindLogger(Logger):
         self._name, self._version = run.project, run.id
         if self._run is not None and self._run._opened is not None:
             self._run.finish()
-            self._run = None
         elif self._run is not None:
             self._run._retarget(run)
 
-    def _open_plainly(self) -> None:
-        """Open the run where no trainer does."""
+    def _open_plainly(self) -> bool:
+        """Open the run where no trainer does; return whether it is open."""
         run = self._active_run()
-        run._drive(False)
-        run._open(OpenRequest())
+        try:
+            decision = decide(self._wanted(), None)
+            self._retarget(decision.run)
+            run._drive(False)
+            run._open(decision.request)
+        except StorageError as error:
+            LOG.error("Run %s could not be opened: %s Its rows wait in the journal.", self._ref, error)
+        self._away = run._opened is None
+        return not self._away
+
+    def _wait(self) -> None:
+        """See that rows that wait for a fit are not forgotten if the process ends well without one."""
+        if not self._waits:
+            self._waits = True
+            open_runs.at_end(self._bring_in)
+
+    def _bring_in(self) -> None:
+        run = self._run
+        if run is not None and run._opened is None and run._writer.waiting and self._fit is None:
+            self._open_plainly()
 
     def _open_storage(self) -> Storage:
         if self._storage is None:
@@ -265,14 +318,14 @@ class RewindLogger(Logger):
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy in another process needs; live handles stay here, after a flush."""
         state = self.__dict__.copy()
-        state["_version"] = self.version
+        state["_version"] = self._id
         run = self._run
         if run is not None and run._opened is not None:
             with contextlib.suppress(FencedError, StorageError):  # said where it happened
                 run.flush(PICKLE_WAIT_S)
         elif run is not None:
             state["_config"] = dict(run._given_config)
-        state.update(_run=None, _storage=None, _attachment=None)
+        state.update(_run=None, _storage=None, _attachment=None, _fit=None, _waits=False)
         return state
 
 

@@ -34,6 +34,10 @@ class Wanted:
     resume_from: Given | None = None
     fork_from: Given | None = None
     storage_options: Mapping[str, Any] | None = None
+    attended: bool = True
+    """Whether a trainer tells what it loads; else the caller loads checkpoints, unseen."""
+    sought: bool = False
+    """Whether somebody looked into the run's folder before the fit, as Lightning does for `ckpt_path="last"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,16 @@ def decide(wanted: Wanted, loaded: Loaded | None) -> Decision:
     if here and (mark.run == wanted.run or not wanted.named):
         return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason))
     return _fork_into(wanted, wanted.run, mark, here, reason, loaded)
+
+
+def resumed_run(wanted: Wanted) -> RunRef:
+    """Return the run that `resume_from` names.
+
+    Raises:
+        RewindError: If it names none.
+    """
+    assert wanted.resume_from is not None
+    return _find(wanted, wanted.resume_from, "resume_from").position.run
 
 
 def choose(wanted: Wanted, loaded: Loaded) -> tuple[Mark | None, bool]:
@@ -119,7 +133,7 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
         assert loaded is not None
         mark = next(mark for mark in loaded.marks if mark.run == wanted.run)
         return Decision(run=wanted.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
-    if loaded is None and not source.typed and not exists:
+    if loaded is None and not source.typed and not exists and wanted.attended:
         raise ConfigError(
             f"fork_from={wanted.fork_from!r} is a checkpoint that fit does not load: pass it as ckpt_path to fit too."
         )
@@ -265,7 +279,7 @@ def _hint(wanted: Wanted) -> tuple[str, ...]:
 
     Lightning looks for `ckpt_path="last"` in the new run's folder, finds nothing, and begins anew with a mere warning.
     """
-    if wanted.named:
+    if wanted.named or not wanted.sought:
         return ()
     project = wanted.run.project
     runs = [info.name for info in wanted.storage.list(project) if info.size is None and info.name != wanted.run.id]

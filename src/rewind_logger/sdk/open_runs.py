@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from rewind_logger.types import RunRef
@@ -18,6 +19,10 @@ LOG = logging.getLogger("rewind_logger")
 
 class OpenRun(Protocol):
     """What must be done to a run from here."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known to have failed already."""
 
     def flush(self, timeout: float | None = None) -> bool:
         """Bring what was logged into the store."""
@@ -31,6 +36,9 @@ class OpenRun(Protocol):
 
 _open: dict[tuple[str, RunRef], OpenRun] = {}
 """By store and run. Held strongly: a run that a script has let go of is still to be finished."""
+
+_last_calls: list[Callable[[], None]] = []
+"""What is called if the process ends well, before runs are finished: it may open some."""
 
 
 def add(store: str, run: RunRef, opened: OpenRun) -> None:
@@ -50,6 +58,12 @@ def get(store: str, run: RunRef) -> OpenRun | None:
     return _open.get((store, run))
 
 
+def at_end(call: Callable[[], None]) -> None:
+    """Have something called if the process ends well, while runs can still be opened."""
+    _watch_process()
+    _last_calls.append(call)
+
+
 @functools.cache
 def _watch_process() -> None:
     """Have the end of the process, and forks of it, noticed."""
@@ -66,11 +80,18 @@ def _watch_process() -> None:
 
 def _finish_all() -> None:
     """Finish what is still open."""
+    died = _died()
+    for call in [] if died else _last_calls:
+        try:
+            call()
+        except Exception:
+            LOG.exception("Rows that waited for a run to be opened are kept in its journal.")
     for run in list(_open.values()):
         try:
-            run.finish(exit_code=1 if _died() else 0)
+            run.finish(exit_code=1 if died or run.failed else 0)
         except Exception:
             LOG.exception("A run could not be finished at the end of the process.")
+    _last_calls.clear()
     _open.clear()
 
 
@@ -84,4 +105,5 @@ def _disown_all() -> None:
     for run in _open.values():
         with contextlib.suppress(Exception):
             run._disown()
+    _last_calls.clear()
     _open.clear()

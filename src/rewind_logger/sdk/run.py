@@ -59,6 +59,7 @@ class Run:
         self._state: Literal["live", "finished", "forked"] = "live"
         self._clock: int | None = None
         self._opened: Opened | None = None
+        self._failed = False  # by what a trainer said last
         self._said: set[str] = set()  # what is said once
         self._given_config: dict[str, Json] = dict(spec.config)
         self._given_labels: dict[str, Any] = spec.labels.given()
@@ -160,6 +161,11 @@ class Run:
     def step(self) -> int:
         """The next automatic step: the clock."""
         return self._is_open().start if self._clock is None else self._clock
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known to have failed: a trainer's fit ended with an exception."""
+        return self._failed
 
     @property
     def starting_step(self) -> int:
@@ -316,6 +322,10 @@ class Run:
         """Set the clock to the step that a trainer is at."""
         self._clock = clock
 
+    def _give(self, config: Mapping[str, Any]) -> None:
+        """Add to the config that the next opening is given, also while the run is still open elsewhere."""
+        self._given_config.update(Config(config).as_dict())
+
     def _mark(self, values: dict[str, Scalar], clock: int) -> None:
         """Add a row to the stream of checkpoints."""
         if self._state == "live":
@@ -353,6 +363,7 @@ class Run:
         """
         if self._opened is None:
             return None
+        self._failed = state == "failed"
         try:
             if self._writer.finish(state, timeout):
                 return None

@@ -1,0 +1,233 @@
+"""A fit, as one logger sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rewind_logger.errors import FencedError, RewindError, StorageError
+from rewind_logger.history import reader
+from rewind_logger.history.view import resolve
+from rewind_logger.lightning.attachment import Attachment
+from rewind_logger.lightning.checkpoint import Loaded
+from rewind_logger.lightning.mark import Mark
+from rewind_logger.lightning.position import FitClock, row_pending
+from rewind_logger.lightning.resume import Decision, decide
+from rewind_logger.lightning.saves import Saves
+from rewind_logger.sdk import notice
+from rewind_logger.types import RunRef
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from rewind_logger.lightning.logger import RewindLogger
+
+LOG = logging.getLogger("rewind_logger")
+
+CHECKPOINT_WAIT_S = 30.0
+"""How long a checkpoint waits for the history before it; then it is saved with a warning."""
+
+
+class Fit(Attachment):
+    """Opens the run where the fit begins, stamps its rows and marks its checkpoints."""
+
+    def __init__(self, logger: RewindLogger, trainer: Trainer, index: int) -> None:
+        """As `Attachment`."""
+        super().__init__(logger, trainer, index)
+        self._decision: Decision | None = None
+        self._clock: FitClock | None = None  # from the start on
+        self._open_since_start = False  # not while the store is away
+        self._saves = Saves()
+        self._row_pending = False
+        # What an open run is given before it is known where the fit begins: a rewind would cut it.
+        self._held_rows: list[tuple[Mapping[str, Any], int | None]] = []
+        self._held_config: dict[str, Any] = {}
+
+    def is_of(self, trainer: Trainer) -> bool:
+        """Say whether it is, or was, a fit of this trainer."""
+        return self._trainer() is trainer
+
+    @property
+    def started(self) -> bool:
+        """Whether training has begun."""
+        return self._clock is not None
+
+    # The beginning
+
+    def load(self, loaded: Loaded) -> RunRef:
+        """Note the checkpoint that is loaded, and return the run that the fit will go on with.
+
+        Raises:
+            RewindError: As `decide` does; but where the store is away, that is decided at the start.
+        """
+        self.loaded, self._decision = loaded, None
+        if not self._goes_on():
+            with contextlib.suppress(StorageError):
+                self._decision = decide(self._logger._wanted(self._index), loaded)
+        return self._logger._ref if self._decision is None else self._decision.run
+
+    def start(self) -> None:
+        """Open the run: only now is everything restored that a resume restores, and training certain to begin."""
+        trainer = self._trainer()
+        if trainer is None:
+            return
+        try:
+            self._open()
+        except StorageError as error:
+            LOG.error(
+                "Run %s could not be opened: %s Training goes on, and its rows wait in the journal.",
+                self._logger._ref,
+                error,
+            )
+        self._clock = FitClock(self._position())
+        self._release(self._clock.now(trainer))
+
+    def start_batch(self) -> None:
+        """Note that a batch begins; the rows of the step before are all logged."""
+        trainer = self._trainer()
+        self._row_pending = False
+        if self._clock is not None and trainer is not None:
+            self._clock.start_batch(trainer)
+            self._run._advance(self._clock.now(trainer))
+
+    # Rows
+
+    def log(self, values: Mapping[str, Any], step: int | None) -> None:
+        """Log a row at the step of the fit; before the start, keep it until that is known."""
+        trainer = self._trainer()
+        if self._clock is not None and trainer is not None:
+            self._run._record(values, self._clock.now(trainer), step)
+        elif self._run._opened is not None:
+            self._held_rows.append((dict(values), step))
+        else:
+            self._run._record(values, None, step)
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Keep hyperparameters: Lightning gives them before the start, and they belong to what the start opens."""
+        if self._clock is None and self._run._opened is not None:
+            self._held_config.update(config)
+        else:
+            self._run.config.update(config)
+
+    # Checkpoints
+
+    def mark(self) -> Mark | None:
+        """Bring the history before a checkpoint into the store, and say where it stands; None if no run is open."""
+        trainer = self._trainer()
+        if self._clock is None or trainer is None or not self._retry():
+            return None
+        self._row_pending = self._row_pending or row_pending(trainer)
+        mark = self._saves.mark(self._run, trainer, self._clock.next_step(trainer))
+        self.flush("A checkpoint is saved before its history is in the store")
+        return mark
+
+    def saved(self, saver: Any) -> None:
+        """Add the path of a checkpoint that a `ModelCheckpoint` has just written."""
+        trainer = self._trainer()
+        if self._clock is not None and trainer is not None and self._open_since_start:
+            self._saves.saved(self._run, trainer, self._clock.next_step(trainer), saver)
+
+    def save(self) -> None:
+        """Bring rows of a checkpoint's own step, which come after the save, into the store at once."""
+        if self._row_pending:
+            self.flush("The row of a checkpoint's own step is not in the store yet")
+
+    # The end
+
+    def end(self) -> None:
+        """Keep where the fit ended: the next one goes on there."""
+        trainer = self._trainer()
+        if self._clock is not None and trainer is not None:
+            self._retry()
+            self._logger._next_step = self._clock.next_step(trainer)
+        elif self._run._opened is not None:
+            self._release(self._run.step)
+
+    # Within
+
+    def _goes_on(self) -> bool:
+        """Say whether the run, which this process has open, just goes on."""
+        run, loaded = self._run, self.loaded
+        if run._opened is None:
+            return False
+        if loaded is None:
+            return True
+        # A checkpoint of this process, at the position where the run still is: that is no resume.
+        return any(
+            mark.run == run._ref and mark.revision == run.revision and mark.next_step == self._logger._next_step
+            for mark in loaded.marks
+        )
+
+    def _open(self) -> None:
+        """Open the run as was decided, or is decided now.
+
+        Raises:
+            RewindError: As `decide` and `open_run` do; this may be called again.
+        """
+        logger = self._logger
+        if not self._goes_on():
+            decision = self._decision = self._decision or decide(logger._wanted(self._index), self.loaded)
+            logger._retarget(decision.run)
+            self._run._give(self._held_config)
+            opened = self._run._open(decision.request)
+            self._held_config = {}
+            logger._next_step = opened.start
+            for note in decision.notes:
+                notice.say(note)
+            if opened.kind == "resumed" and opened.start and self.loaded is None:
+                notice.say(
+                    f"training begins anew in run {logger._ref}, which has {opened.start} steps: its rows go on from "
+                    "there. To resume, pass ckpt_path to fit; to keep them apart, give the logger another version."
+                )
+            self._find_gap(opened.start)
+        self._open_since_start = True
+
+    def _retry(self) -> bool:
+        """Open the run if the store was away at the start; return whether it is open."""
+        if not self._open_since_start:
+            try:
+                self._open()
+            except RewindError as error:
+                LOG.error("Run %s could still not be opened: %s Its rows wait in the journal.", self._run._ref, error)
+        return self._open_since_start
+
+    def _position(self) -> int:
+        """Return the clock at which the fit begins."""
+        if not self._open_since_start:
+            return 0 if self.loaded is None else self.loaded.position
+        return self._run.step if self._logger._next_step is None else self._logger._next_step
+
+    def _release(self, clock: int) -> None:
+        """Log what was held."""
+        for values, step in self._held_rows:
+            self._run._record(values, clock, step)
+        self._run.config.update(self._held_config)
+        self._held_rows, self._held_config = [], {}
+
+    def _find_gap(self, start: int) -> None:
+        """Record rows that were lost with their machine: logged after the checkpoint, and not in the store yet."""
+        marks = [mark for mark in self.loaded.marks if mark.next_step == start] if self.loaded is not None else []
+        if not (marks and marks[0].row_pending):
+            return
+        run, step = self._run, start - 1
+        try:
+            rows = reader.count(run._storage, resolve(run._storage, run._ref), "metrics", start=step)
+        except StorageError as error:
+            LOG.warning("Whether step %d of run %s is whole could not be found out: %s", step, run._ref, error)
+            return
+        if rows == 0:
+            run._note({"gap": json.dumps([step, start])}, step)
+            notice.say(f"rows of step {step}, logged after its checkpoint was saved, were lost with their machine.")
+
+    def flush(self, otherwise: str) -> None:
+        """Flush, waiting a bounded time; say what it means if that was not enough."""
+        try:
+            if not self._run.flush(CHECKPOINT_WAIT_S):
+                LOG.warning("%s: %s does not answer.", otherwise, self._run._storage.url)
+        except FencedError:
+            pass  # said when it happened
+        except StorageError as error:
+            LOG.warning("%s: %s", otherwise, error)

@@ -1,0 +1,88 @@
+"""The checkpoints that are saved in a fit, marked in the file and in the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from rewind_logger.lightning.mark import Mark
+from rewind_logger.lightning.position import checkpoint_info, row_pending
+from rewind_logger.sdk.run import Run
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+class Saves:
+    """Marks checkpoints. The mark is made while one is saved; its path is added when Lightning tells it."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None  # the nonce of the mark that has no path yet
+
+    def mark(self, run: Run, trainer: Trainer, next_step: int) -> Mark:
+        """Add a checkpoint to the run's list, and return what the file says of it.
+
+        Args:
+            run: The run, open.
+            trainer: Which saves it.
+            next_step: The first step that it does not contain.
+        """
+        base = run._is_open().base
+        self._last = secrets.token_hex(8)
+        self._add(run, trainer, self._last, next_step, None, None)
+        return Mark(
+            nonce=self._last,
+            store=run._storage.url,
+            project=run._ref.project,
+            run_id=run._ref.id,
+            revision=run.revision,
+            claim=base.number,
+            claim_nonce=base.nonce,
+            next_step=next_step,
+            row_pending=row_pending(trainer),
+        )
+
+    def saved(self, run: Run, trainer: Trainer, next_step: int, saver: Any) -> None:
+        """Add the path of a checkpoint that a `ModelCheckpoint` has just written.
+
+        One that holds weights only bears no mark in the file, but the run's list has it.
+        """
+        path = getattr(saver, "_last_checkpoint_saved", None)
+        if not path:
+            return
+        relative = _relative(os.fspath(path), run._storage.url)
+        nonce, self._last = self._last, None
+        if nonce is None or getattr(saver, "save_weights_only", False):
+            self._add(run, trainer, secrets.token_hex(8), next_step, relative, saver)
+            return
+        info = checkpoint_info(trainer, saver)
+        told = {"nonce": nonce, "path": relative, "score": info.score, "monitor": info.monitor}
+        run._mark({"path": json.dumps(told)}, next_step - 1)
+
+    def _add(self, run: Run, trainer: Trainer, nonce: str, next_step: int, path: str | None, saver: Any) -> None:
+        info = checkpoint_info(trainer, saver)
+        told = {
+            "nonce": nonce,
+            "next_step": next_step,
+            "revision": run.revision,
+            "global_step": info.global_step,
+            "epoch": info.epoch,
+            "monitor": info.monitor,
+            "score": info.score,
+            "path": path,
+        }
+        run._mark({"mark": json.dumps(told)}, next_step - 1)
+
+
+def _relative(path: str, store: str) -> str:
+    """Write a path within the store relative to it, for it may be moved; another one in full.
+
+    Relative to the store, not the run: a fork shows the checkpoints of its parent too.
+    """
+    if "://" in path:
+        root = f"{store.rstrip('/')}/"
+    else:
+        path, root = os.path.realpath(path), f"{os.path.realpath(store)}/"
+    return "./" + path[len(root) :] if path.startswith(root) else path
