@@ -20,6 +20,7 @@ from rewind_logger.format.frames import (
     encode_keys,
     encode_row,
     frame,
+    frame_values,
     read_frames,
 )
 from rewind_logger.types import Row, Scalar
@@ -157,6 +158,27 @@ def test_rows_that_repeat_their_keys_give_their_values_alone() -> None:
     assert row.at(9, keys) == Row(7, 9, 3, 11, {"loss": 0.5, "nan": 4})
     with pytest.raises(CorruptError, match="2 values for 1 keys"):
         row.at(9, keys[:1])
+
+
+# What looks like floats, if one looks at the wrong place: 0xCB is the mark of a float.
+MARKS = st.sampled_from([b"\xcb" * 7, b"\xcb" * 8, (0.5,), "\xcb" * 4, 0xCBCBCBCB, None, {}, 1.5, float("nan")])
+
+
+@given(st.lists(st.floats() | INT64 | st.booleans() | st.text() | MARKS, max_size=20), st.none() | NATURAL)
+def test_the_quick_way_frames_plain_values_alike_and_refuses_others(values: list[Any], clock: int | None) -> None:
+    if all(type(value) in (float, int, bool, str) for value in values):
+        assert frame_values(values, 2, 7, clock, None, 11) == frame(encode_row(2, 7, clock, None, 11, values))
+    else:
+        with pytest.raises(TypeError):
+            frame_values(values, 2, 7, clock, None, 11)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
+def test_the_quick_way_knows_where_floats_begin(count: int) -> None:
+    floats = [0.5] * count
+    assert frame_values(floats, 0, 0, 0, None, 0) == frame(encode_row(0, 0, 0, None, 0, floats))
+    with pytest.raises(TypeError):
+        frame_values([*floats, b"bytes"], 0, 0, 0, None, 0)  # type: ignore[list-item]
 
 
 def test_a_row_of_many_keys_is_a_third_as_long_without_them() -> None:

@@ -2,7 +2,7 @@
 
 A frame is the length of its payload (u32, little-endian), the crc32 of its payload (u32, little-endian) and the
 payload, one msgpack value: a map is a header, an array of two says the keys of the rows that follow, and an array of
-six is a row. msgpack and not JSON, which turns NaN into null and takes longer.
+six is a row, its values first. msgpack and not JSON, which turns NaN into null and takes longer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from rewind_logger.errors import CorruptError, LogValueError
+from rewind_logger.format.values import PLAIN_TYPES
 from rewind_logger.types import Row, Scalar
 
 MAX_PAYLOAD = 2**30
@@ -28,7 +29,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _decode_row = msgspec.msgpack.Decoder(
-    tuple[_Natural, _Natural, _Int64 | None, _Int64 | None, _Int64, dict[str, Scalar] | list[Scalar]]
+    tuple[dict[str, Scalar] | list[Scalar], _Natural, _Natural, _Int64 | None, _Int64 | None, _Int64]
 ).decode
 _decode_keys = msgspec.msgpack.Decoder(tuple[_Natural, list[str]]).decode
 _decode_header = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -143,7 +144,29 @@ def encode_row(
         OverflowError: If an int has more than 64 bits; `values.flatten` tells which.
         UnicodeEncodeError: If a text holds half of a surrogate pair; likewise.
     """
-    return _encode((stream_index, row, clock, step, time_ms, values))
+    return _encode((values, stream_index, row, clock, step, time_ms))
+
+
+def frame_values(
+    values: Sequence[Scalar], stream_index: int, row: int, clock: int | None, step: int | None, time_ms: int
+) -> bytes:
+    """Return the frame of a row that gives its values alone: `frame(encode_row(…))`, checked and in less time.
+
+    Nearly all rows hold floats only, and their bytes tell that at once: they come first in the payload, so that each
+    begins at a known place, with the mark of a float, if all before it are floats.
+
+    Raises:
+        TypeError: If a value is of none of `PLAIN_TYPES`.
+        OverflowError: As `encode_row` does, and UnicodeEncodeError.
+        LogValueError: As `frame` does.
+    """
+    payload = _encode((values, stream_index, row, clock, step, time_ms))
+    count = len(values)
+    start = 2 if count < 16 else 4 if count < 1 << 16 else 6
+    if payload[start : start + 9 * count : 9] != b"\xcb" * count and not PLAIN_TYPES.issuperset(map(type, values)):
+        raise TypeError("A value is not a plain scalar.")
+    size = len(payload)
+    return frame(payload) if size > MAX_PAYLOAD else _pack_head(size, _crc32(payload)) + payload
 
 
 def decode_row(payload: bytes) -> tuple[int, JournalRow]:
@@ -153,7 +176,7 @@ def decode_row(payload: bytes) -> tuple[int, JournalRow]:
         CorruptError: If the payload is not one that `encode_row` writes.
     """
     try:
-        stream_index, row, clock, step, time_ms, values = _decode_row(payload)
+        values, stream_index, row, clock, step, time_ms = _decode_row(payload)
     except _DECODE_ERRORS as error:
         raise CorruptError(f"A row of a journal does not decode ({error}): the journal is not one of ours.") from error
     return stream_index, JournalRow(row, clock, step, time_ms, values)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rewind_logger.format.frames import encode_keys, encode_row, frame
+from rewind_logger.format.frames import encode_keys, encode_row, frame, frame_values
 from rewind_logger.history.journal import Batch, Journal, Part
 from rewind_logger.types import STREAMS, Scalar, Stream
 
@@ -24,12 +23,12 @@ _INDEX = {stream: index for index, stream in enumerate(STREAMS)}
 _METRICS = _INDEX["metrics"]
 
 
-class Left(Exception):
-    """The outbox takes no more rows: the writer has gone on to another term."""
-
-
 class Outbox:
-    """What one term has logged. Rows and flushes are numbered from 0, per stream and without gaps."""
+    """What one term has logged. Rows and flushes are numbered from 0, per stream and without gaps.
+
+    Not for use by two threads at once: the writer has a lock around it, but for `first` and `drop_first`. It may be
+    entered again by the same thread, though: a signal's handler that logs can come into anything.
+    """
 
     def __init__(self, root: Path | None, about: dict[str, Any], on_work: Callable[[], None]) -> None:
         """Begin the journal.
@@ -42,14 +41,14 @@ class Outbox:
         self.nonce = secrets.token_hex(8)
         self._journal = Journal(root, self.nonce, about)
         self._on_work = on_work
-        self._lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
         self._rows = [0] * len(STREAMS)
         self._began = [0] * len(STREAMS)  # the row numbers at which the present batch began
         self._flushes: dict[str, int] = dict.fromkeys(STREAMS, 0)
         self._points = 0
         self._keys: list[str] | None = None  # those that the present batch said last
         self._closed: deque[Part] = deque()
-        self._left = False
+        self._busy = False
+        self._postponed: deque[tuple[Stream, dict[str, Scalar], int | None, int | None, int]] = deque()
         self._kept = False
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
@@ -74,7 +73,20 @@ class Outbox:
         self, stream: Stream, values: dict[str, Scalar], clock: int | None, step: int | None, time_ms: int
     ) -> None:
         """Write one row to the journal."""
-        self._write(_INDEX[stream], values, clock, step, time_ms)
+        if self._busy:  # a signal's handler has come into the writing of another row
+            self._postponed.append((stream, values, clock, step, time_ms))
+            return
+        self._busy = True
+        try:
+            index = _INDEX[stream]
+            row = self._rows[index]
+            self._journal.append(frame(encode_row(index, row, clock, step, time_ms, values)))
+            self._rows[index] = row + 1
+            self._points += len(values)
+            self._see_to_batch()
+        finally:
+            self._busy = False
+            self._catch_up()
 
     def append_metrics(
         self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None, time_ms: int
@@ -83,36 +95,43 @@ class Outbox:
 
         The list is known by its identity, so it must not be changed afterwards.
         """
-        with self._lock:
-            if self._left:
-                raise Left
+        if self._busy:
+            self._postponed.append(("metrics", dict(zip(keys, values, strict=True)), clock, step, time_ms))
+            return
+        self._busy = True
+        try:
+            row = self._rows[_METRICS]
+            data = frame_values(values, _METRICS, row, clock, step, time_ms)
             if keys is not self._keys:
-                self._journal.append(frame(encode_keys(_METRICS, keys)))
+                data = frame(encode_keys(_METRICS, keys)) + data
                 self._keys = keys
-            self._write(_METRICS, values, clock, step, time_ms)
-
-    def _write(
-        self, index: int, values: dict[str, Scalar] | list[Scalar], clock: int | None, step: int | None, time_ms: int
-    ) -> None:
-        with self._lock:
-            if self._left:
-                raise Left
-            row = self._rows[index]
-            data = frame(encode_row(index, row, clock, step, time_ms, values))
-            self._rows[index] = row + 1  # before the write, which a signal's handler may come into
             self._journal.append(data)
+            self._rows[_METRICS] = row + 1
             self._points += len(values)
-            if self.since is None:
-                self.since = time.monotonic()
-                self._on_work()
-            if self._points >= FLUSH_POINTS:
-                self._close()
-                self._on_work()
+            if self._points >= FLUSH_POINTS or self.since is None:
+                self._see_to_batch()
+        finally:
+            self._busy = False
+            if self._postponed:
+                self._catch_up()
+
+    def _see_to_batch(self) -> None:
+        """Note that the batch has begun, and close it once it is full."""
+        if self.since is None:
+            self.since = time.monotonic()
+            self._on_work()
+        if self._points >= FLUSH_POINTS:
+            self._close()
+            self._on_work()
+
+    def _catch_up(self) -> None:
+        """Write rows that came in the midst of something else."""
+        while self._postponed and not self._busy:
+            self.append(*self._postponed.popleft())
 
     def move(self, root: Path | None) -> None:
         """Move the journal to that of another run, before the first opening."""
-        with self._lock:
-            self._journal.move(root)
+        self._journal.move(root)
 
     def claimed(self, n: int) -> None:
         """Note the writer's claim in the journal."""
@@ -120,8 +139,15 @@ class Outbox:
 
     def close_batch(self) -> None:
         """Close the present batch, if it has rows, so that `first` comes to it."""
-        with self._lock:
+        if self._busy:
+            self._points = FLUSH_POINTS  # the row that is being written closes it
+            return
+        self._busy = True
+        try:
             self._close()
+        finally:
+            self._busy = False
+            self._catch_up()
 
     def first(self, start: int) -> Batch | None:
         """Return the oldest closed batch, None if there is none; it stays until `drop_first`.
@@ -142,15 +168,9 @@ class Outbox:
         else:
             part.drop()
 
-    def end(self) -> None:
-        """Take no more rows; those that wait can still be flushed."""
-        with self._lock:
-            self._close()
-            self._left = True
-
     def leave(self) -> None:
         """Stop. The journal is removed if nothing waits in it, and else left for the next opening."""
-        self.end()
+        self.close_batch()
         if not self._closed and not self._kept:
             self._journal.discard()
             return

@@ -16,7 +16,7 @@ from rewind_logger.history import recovery
 from rewind_logger.history.flusher import Flusher
 from rewind_logger.history.journal import journal_root
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
-from rewind_logger.history.outbox import Left, Outbox
+from rewind_logger.history.outbox import Outbox
 from rewind_logger.history.term import Term
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef, Scalar, Stream
@@ -30,10 +30,14 @@ REMOTE_AGE_S = (1.0, 30.0)
 """On a remote store a row waits between these: a twentieth of the time for which the term has been open, so that the
 first minutes can be watched and a long run makes few requests."""
 
+LOCK_S = 0.01
+"""How long the flusher waits for a row that is being written before it does without it: whoever writes it may have been
+interrupted by a signal whose handler waits for the flusher."""
+
 CLOSE_S = 5.0
 """How long `close` waits for the request that is under way."""
 
-_time = time.time
+_time_ns = time.time_ns
 
 _live: weakref.WeakSet[Writer] = weakref.WeakSet()
 
@@ -59,10 +63,11 @@ class Writer:
         self._root = journal_root(storage, run)
         self._background = background
         self._outbox: Outbox | None = None
+        self.lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
+        """Orders the rows."""
         self._term: Term | None = None
         self._flusher: Flusher | None = None
         self._draining = threading.Lock()  # one flush at a time
-        self._starting = threading.Lock()
         self._opened_at = 0.0
         self._next_step = 0
         self._disowned = False
@@ -91,33 +96,24 @@ class Writer:
             OverflowError: If a number in `values` has more than 64 bits.
             UnicodeEncodeError: If a text in `values` is none.
         """
-        time_ms = int(_time() * 1000) if time_ms is None else time_ms
-        while True:
-            outbox = self._outbox or self._begin_outbox()
-            try:
-                return outbox.append(stream, values, clock, step, time_ms)
-            except Left:  # another thread has opened the run anew at this very moment
-                continue
+        time_ms = _time_ns() // 1_000_000 if time_ms is None else time_ms
+        with self.lock:
+            (self._outbox or self._begin_outbox()).append(stream, values, clock, step, time_ms)
 
     def append_metrics(self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None) -> None:
-        """Log one row of metrics, now; the same as `append`, for rows that repeat their keys.
+        """Log one row of metrics, now; the same as `append`, for rows that repeat their keys. Hold `lock` meanwhile.
 
         Args:
             keys: Flat names. The same list, unchanged, for every row that has these keys in this order.
-            values: Plain scalars, in the order of `keys`.
+            values: In the order of `keys`.
             clock: As for `append`.
             step: As for `append`.
 
         Raises:
+            TypeError: If a value is none of the plain scalars.
             LogValueError: As `append` does, and OverflowError and UnicodeEncodeError.
         """
-        time_ms = int(_time() * 1000)
-        while True:
-            outbox = self._outbox or self._begin_outbox()
-            try:
-                return outbox.append_metrics(keys, values, clock, step, time_ms)
-            except Left:
-                continue
+        (self._outbox or self._begin_outbox()).append_metrics(keys, values, clock, step, _time_ns() // 1_000_000)
 
     def retarget(self, run: RunRef) -> None:
         """Write another run, before the first opening: what was appended goes there."""
@@ -170,6 +166,9 @@ class Writer:
             raise self.fenced
         if self._term is None:
             return False
+        with self.lock:  # here and not by the flusher: this may be a signal's handler that has come into a `log`
+            if self._outbox is not None:
+                self._outbox.close_batch()
         if self._flusher is not None:
             return self._flusher.request(timeout)
         self._drain()
@@ -195,7 +194,7 @@ class Writer:
         """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
         self._stop_flusher(CLOSE_S)
         self._term = None
-        with self._starting:
+        with self.lock:
             outbox, self._outbox = self._outbox, None
         if outbox is not None:
             outbox.leave()
@@ -212,7 +211,7 @@ class Writer:
         return None if self._outbox is None else self._outbox.where
 
     def _begin_outbox(self) -> Outbox:
-        with self._starting:
+        with self.lock:
             if self._outbox is None:
                 about = {"format": 1, "store": self.storage.url, "run": str(self.run)}
                 root = None if self._disowned else self._root
@@ -232,10 +231,11 @@ class Writer:
         with contextlib.suppress(FencedError):  # it was said when it happened
             self._drain()
         self._stop_flusher()
-        with self._starting:
+        with self.lock:
             outbox, self._outbox = self._outbox, None
+            if outbox is not None:
+                outbox.close_batch()
         if outbox is not None:
-            outbox.end()
             with contextlib.suppress(FencedError, StorageError):  # what another thread logged since
                 self._drain_from(term, outbox)
         self._term = None
@@ -270,7 +270,11 @@ class Writer:
         with self._draining:
             if self.fenced is not None:
                 return
-            outbox.close_batch()
+            if self.lock.acquire(timeout=LOCK_S):
+                try:
+                    outbox.close_batch()
+                finally:
+                    self.lock.release()
             while outbox.full and self._term is term:  # a writer that was closed leaves the rest in its journal
                 self._flush_first(term, outbox)
 
@@ -307,7 +311,7 @@ class Writer:
         """In a forked child: the run stays the parent's, and so do its journal and its thread."""
         self._disowned = True
         self._term = self._flusher = self._outbox = None
-        self._draining, self._starting = threading.Lock(), threading.Lock()
+        self.lock, self._draining = threading.RLock(), threading.Lock()
 
 
 @functools.cache

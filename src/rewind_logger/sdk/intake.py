@@ -36,16 +36,19 @@ class Intake:
         Raises:
             LogValueError: If `values` is no mapping, or the row is too large for a journal.
         """
-        if type(values) is dict and list(values) == self._keys and values:
-            row = list(values.values())
-            if PLAIN_TYPES.issuperset(map(type, row)):
-                try:
-                    self._append(self._keys, row, clock, step)
-                except (OverflowError, UnicodeEncodeError):  # which on this way only the encoder notices
-                    pass
-                else:
+        keys = self._keys
+        if type(values) is dict and [*values] == keys and values:
+            row = [*values.values()]
+            try:
+                self._append(keys, row, clock, step)
+            except (TypeError, OverflowError, UnicodeEncodeError):  # a value that cannot be kept as it is
+                pass
+            else:
+                if keys is self._keys:
                     self._values = row
-                    return
+                else:  # a signal's handler has logged in between
+                    self._keep(keys, row)
+                return
         self._put_with_care(values, clock, step)
 
     def last_values(self) -> dict[str, Scalar]:
@@ -64,7 +67,7 @@ class Intake:
             try:
                 self._append_row(dict(values), clock, step)
                 return
-            except (OverflowError, UnicodeEncodeError):
+            except (OverflowError, UnicodeEncodeError):  # which only the encoder notices
                 pass
         good, bad = flatten(values)
         for key in bad.keys() - self._unfit:
@@ -81,5 +84,9 @@ class Intake:
     def _append_row(self, row: dict[str, Scalar], clock: int | None, step: int | None) -> None:
         keys, values = list(row), list(row.values())
         self._append(keys, values, clock, step)
+        self._keep(keys, values)
+
+    def _keep(self, keys: list[str], values: list[Scalar]) -> None:
+        """Remember a row with other keys than the one before."""
         self._last = self.last_values()
         self._keys, self._values = keys, values

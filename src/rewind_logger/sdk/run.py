@@ -55,7 +55,7 @@ class Run:
         self._driven = spec.driven
         self._writer: Writer = (NullWriter if spec.disabled else Writer)(spec.storage, spec.run)
         self._append = self._writer.append
-        self._lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
+        self._lock = self._writer.lock
         self._state: Literal["live", "finished", "forked"] = "live"
         self._clock: int | None = None
         self._opened: Opened | None = None
