@@ -20,10 +20,10 @@ from rewind_logger import Store
 Curve = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 KEY = "train/loss"
-WINDOW = 15
+WINDOW = 25
 """Rows whose mean is drawn."""
 
-INK, GREY, RED, BLUE, GREEN = "#1f2933", "#8a94a0", "#c8382e", "#1f5fbf", "#0f8a62"
+INK, GREY, RED, BLUE, GREEN = "#1f2933", "#7a8590", "#c8382e", "#1f5fbf", "#0f8a62"
 
 
 def draw(store: Store, append_only: Path, image: Path) -> None:
@@ -34,35 +34,43 @@ def draw(store: Store, append_only: Path, image: Path) -> None:
         append_only: The file of the other logger.
         image: Where to write the picture.
     """
-    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK})
+    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK})
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.3), sharey=True, layout="constrained")
     present, archived, fork = (curve(store, name) for name in ("digits/a", "digits/a@1", "digits/b"))
     cut = store.run("digits/a").revisions[-1].cut or 0
     forked = store.run("digits/b").revisions[0].cut or 0
-    before = int(archived[0][-1])
+    killed, count = int(archived[0][-1]), len(present[0])
 
     rows = [json.loads(line) for line in append_only.read_text().splitlines()]
-    steps = np.array([row["step"] for row in rows])
-    left.plot(steps, smooth(np.array([row[KEY] for row in rows])), color=RED, lw=1.4)
-    left.axvspan(cut, before, color=RED, alpha=0.08, lw=0)
-    told = f"steps {cut} to {before} twice:\nkilled at {before}, resumed\nfrom the checkpoint of {cut}"
-    left.text(0.99, 0.95, told, transform=left.transAxes, color=RED, va="top", ha="right", linespacing=1.5)
-    title(
-        left, "An append-only logger", f"{len(rows)} rows for {int(steps.max()) + 1} steps: doubled, and in part stale"
+    left.axvspan(cut, killed, color=RED, alpha=0.08, lw=0)
+    left.plot([row["step"] for row in rows], smooth(np.array([row[KEY] for row in rows])), color=RED, lw=1.5)
+    title(left, "An append-only logger", f"{len(rows)} rows for {count} steps: doubled, and in part stale")
+    label(
+        left,
+        [
+            (f"killed at step {killed}, resumed from", RED),
+            (f"the checkpoint of step {cut}: {killed - cut + 1} steps", RED),
+            ("are there twice, once of a model that is gone", RED),
+        ],
     )
 
     tail, branch = after(archived, cut), after(fork, forked)
-    right.plot(*tail, color=GREY, lw=1.4, ls=(0, (3, 1.2)))
+    right.plot(*tail, color=GREY, lw=1.5, ls=(0, (3, 1.2)))
     right.plot(*present, color=BLUE, lw=1.6)
     right.plot(*branch, color=GREEN, lw=1.6)
     for line, color in ((tail, GREY), (branch, GREEN)):
-        right.plot(line[0][0], line[1][0], "o", color=color, ms=5, mec="white", mew=1)
-    top = int(np.argmax(tail[1]))
-    peak = int(np.argmax(np.where(present[0] >= forked, present[1], 0)))
-    label(right, "archived: a@1", (tail[0][top], tail[1][top]), (0, 7), GREY)
-    label(right, "the run: a@2", (present[0][peak], present[1][peak]), (0, 7), BLUE)
-    label(right, "a fork: b, with\nlearning rate 0.01", (branch[0][0], branch[1][0]), (-6, -62), GREEN, ha="right")
-    title(right, "Rewind Logger", f"{len(present[0])} rows, one a step: the history of the model you have")
+        right.plot(line[0][0], line[1][0], "o", color=color, ms=5.5, mec="white", mew=1)
+    title(
+        right, "Rewind Logger", f"{len(present[0])} rows for {len(present[0])} steps: the history of the model you have"
+    )
+    label(
+        right,
+        [
+            ("a@2: the run, rewound and resumed", BLUE),
+            (f"a@1: what was cut off, steps {cut} to {killed}, archived", GREY),
+            (f"b: a fork from step {forked}, with another learning rate", GREEN),
+        ],
+    )
     finish((left, right))
     figure.savefig(image, dpi=120, facecolor="white")
     plt.close(figure)
@@ -95,11 +103,10 @@ def title(axes: Axes, name: str, what: str) -> None:
     axes.text(0, 1.03, what, transform=axes.transAxes, fontsize=9.5, color=INK)
 
 
-def label(
-    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], color: str, ha: str = "center"
-) -> None:
-    """Write beside a curve what it is."""
-    axes.annotate(text, at, offset, textcoords="offset points", color=color, ha=ha, fontweight="bold", linespacing=1.4)
+def label(axes: Axes, lines: list[tuple[str, str]]) -> None:
+    """Say in the upper right, where a falling curve leaves room, what is drawn in which colour."""
+    for number, (text, color) in enumerate(lines):
+        axes.text(0.99, 0.96 - 0.065 * number, text, transform=axes.transAxes, color=color, va="top", ha="right")
 
 
 def finish(panels: tuple[Axes, ...]) -> None:
@@ -107,7 +114,7 @@ def finish(panels: tuple[Axes, ...]) -> None:
     for axes in panels:
         axes.set_yscale("log")
         axes.set_xlabel("step")
-        axes.yaxis.set_major_locator(FixedLocator([0.05, 0.1, 0.2, 0.5, 1, 2]))
+        axes.yaxis.set_major_locator(FixedLocator([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.tick_params(which="both", color=GREY, labelcolor=INK)

@@ -1,7 +1,7 @@
 """Train a small network on handwritten digits: an ordinary script, run again to resume.
 
-python train.py                                           # train; the same command resumes after a crash
-python train.py --version b --lr 0.01 --fork step=400.ckpt    # a new run, from a checkpoint of the first
+`python train.py` trains; the same command resumes after a crash. With `--version b --lr 0.01 --fork PATH` a new run
+begins at a checkpoint of another; that command, too, resumes its run if it is given again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import warnings
+from pathlib import Path
 
 import torch
 from append_only import AppendOnlyLogger
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rewind_logger import RewindLogger
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Digits(LightningModule):
@@ -32,8 +33,8 @@ class Digits(LightningModule):
         self.save_hyperparameters()
         self.net = nn.Sequential(
             nn.Unflatten(1, (1, 8)),
-            *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()),
-            *(nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10)),
+            *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()),
+            *(nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10)),
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -57,23 +58,24 @@ class Digits(LightningModule):
 def digits() -> DataLoader[Batch]:
     """Return the 1,797 images with their digits, in a new order each epoch."""
     images, labels = load_digits(return_X_y=True)
-    data = TensorDataset(torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 8, 8), torch.tensor(labels))
-    return DataLoader(data, batch_size=64, shuffle=True)
+    pixels = torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 8, 8)
+    return DataLoader(TensorDataset(pixels, torch.tensor(labels)), batch_size=64, shuffle=True)
 
 
 def main() -> None:
     """Train, or go on training."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--store", default="rewind_logs")
-    parser.add_argument("--version", default="a")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", default="rewind_logs", help="where runs and checkpoints go: a folder or a URL")
+    parser.add_argument("--version", default="a", help="the run's id")
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--fork", help="the checkpoint at which a new run begins")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--every", type=int, default=200, help="steps from checkpoint to checkpoint")
+    parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     quieten()
 
-    seed_everything(7)
+    seed_everything(args.seed)
     logger = RewindLogger(args.store, name="digits", version=args.version, fork_from=args.fork)
     trainer = Trainer(
         accelerator="cpu",
@@ -85,7 +87,8 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Digits(args.lr), digits(), ckpt_path=args.fork or "last")
+    last = Path(logger.log_dir, "checkpoints", "last.ckpt")
+    trainer.fit(Digits(args.lr), digits(), ckpt_path=last if last.exists() else args.fork)
 
 
 def quieten() -> None:
