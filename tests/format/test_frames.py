@@ -161,7 +161,9 @@ def test_rows_that_repeat_their_keys_give_their_values_alone() -> None:
 
 
 # What looks like floats, if one looks at the wrong place: 0xCB is the mark of a float.
-MARKS = st.sampled_from([b"\xcb" * 7, b"\xcb" * 8, (0.5,), "\xcb" * 4, 0xCBCBCBCB, None, {}, 1.5, float("nan")])
+MARKS: st.SearchStrategy[Any] = st.sampled_from(
+    [b"\xcb" * 7, b"\xcb" * 8, (0.5,), "\xcb" * 4, 0xCBCBCBCB, None, {}, 1.5, float("nan")]
+)
 
 
 @given(st.lists(st.floats() | INT64 | st.booleans() | st.text() | MARKS, max_size=20), st.none() | NATURAL)

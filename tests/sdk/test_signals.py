@@ -62,12 +62,12 @@ def test_rows_that_a_handler_logs_disturb_no_others(
             if flush and number % 20 == 0:
                 run.flush()
 
-        handler.log = log  # type: ignore[method-assign]
+        handler.log = log
         logged = 0
         while logged < ROWS or handler.calls < SIGNALS:
             run.log({"main": float(logged), "twice": 2.0 * logged})
             logged += 1
-        handler.log = handler.nothing  # type: ignore[method-assign]
+        handler.log = handler.nothing
 
     found = rows(str(tmp_path), "p/r")
     main = [row for row in found if "main" in row]
