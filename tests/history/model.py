@@ -1,105 +1,72 @@
 """A model check of the protocol: the real code, interleaved request by request.
 
 Writers run as greenlets over one store in memory. Every request stops twice, before and after its effect, and at each
-stop another writer may go on instead, or the writer may be killed. So a schedule has late writes of fenced writers,
-lost replies, claims without a base, and openings that are cut short, in every order that chance finds.
+stop another writer may go on instead, the request or its reply may be lost, or the writer may be killed. What was lost
+may still come through later. So a schedule has late writes of fenced writers, lost replies, claims without a base, and
+openings that are cut short, in every order that chance finds.
 
-What is checked is the model's one promise: a row whose flush was acknowledged is in the run, once, in its place,
-unless a rewind cut it off; then it is in the archived revision.
+At any moment, and at the end, everything is read and compared with what the writers know. A row whose flush was
+acknowledged is in the run, once and in its place, unless a rewind cut it off; then it is in the archived revision. A
+revision that was archived never changes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import greenlet
+from fsspec.implementations.memory import MemoryFileSystem
 
-from rewind_logger.errors import FencedError, PositionError, RewindError, RunNotFoundError
-from rewind_logger.history import reader
+from rewind_logger.errors import RewindError, RunNotFoundError, StorageError, TransientStorageError
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import claims, reader
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.view import View, resolve
 from rewind_logger.history.writer import Writer
-from rewind_logger.storage.base import Listing, Storage
+from rewind_logger.storage.base import Storage
 from rewind_logger.storage.memory import MemoryStorage
-from rewind_logger.storage.wrapper import WrapperStorage
-from rewind_logger.types import Position, RunRef
+from rewind_logger.storage.retry import RetryingStorage
+from rewind_logger.types import Position, RevisionRecord, RunRef, Stream
+from tests.history.stepping import Network, SteppingStorage
+
+MODELLED: tuple[Stream, ...] = ("metrics", "events")
+"""Each has its own flush numbers and seal, and there is nothing that a third one would add."""
 
 
 class Killed(BaseException):
     """The writer was killed; not an `Exception`, so that nothing handles it."""
 
 
-class SteppingStorage(WrapperStorage):
-    """The store as one machine sees it; stops before and after the effect of each request."""
-
-    def __init__(self, inner: Storage, machine: Path, stop: Callable[[], None]) -> None:
-        super().__init__(inner)
-        self.local_path = machine  # where the journals of its writers lie
-        self._stop = stop
-
-    def _step(self, request: Callable[..., Any], *args: Any) -> Any:
-        self._stop()
-        try:
-            return request(*args)
-        finally:
-            self._stop()
-
-    def create(self, path: str, data: bytes) -> bool:
-        return bool(self._step(self.inner.create, path, data))
-
-    def put(self, path: str, data: bytes) -> None:
-        self._step(self.inner.put, path, data)
-
-    def read(self, path: str) -> bytes:
-        return bytes(self._step(self.inner.read, path))
-
-    def read_range(self, path: str, start: int, stop: int) -> bytes:
-        return bytes(self._step(self.inner.read_range, path, start, stop))
-
-    def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
-        return [self._outcome(self.read, path) for path in paths]
-
-    def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
-        return [self._outcome(self.list, folder) for folder in folders]
-
-    def list(self, folder: str) -> Listing:
-        return self._step(self.inner.list, folder)  # type: ignore[no-any-return]
-
-    def _outcome(self, request: Callable[[str], Any], path: str) -> Any:
-        try:
-            return request(path)
-        except (FileNotFoundError, RewindError) as error:
-            return error
-
-
 class Logged(NamedTuple):
     """A row that a writer logged."""
 
+    stream: Stream
     clock: int
+    run: RunRef
     revision: int
-    number: int
-    """Of the claim of the term in which it was logged."""
 
 
 @dataclass
 class Truth:
-    """What the writers know."""
+    """What the writers know, and what readers saw."""
 
     logged: dict[int, Logged] = field(default_factory=dict)
-    runs: dict[int, RunRef] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
     archived: dict[tuple[RunRef, int], list[int]] = field(default_factory=dict)
     """The rows of each archived revision when it was first read."""
     before_fork: dict[RunRef, set[int]] = field(default_factory=dict)
-    """What was acknowledged when the opening that made a fork began."""
-    openings: Counter[str] = field(default_factory=Counter)
-    kills: int = 0
+    """What was acknowledged when the first attempt to make a fork began."""
+    revisions: dict[RunRef, int] = field(default_factory=dict)
+    """The number of the newest revision of each run that was opened."""
+    seen: Counter[str] = field(default_factory=Counter)
+    """What happened, for a look at whether the schedules are wild enough."""
 
 
 @dataclass
@@ -111,7 +78,13 @@ class Rules:
     turns: int = 10
     """Writers in all."""
     kill: float = 0.01
-    """Chance of a kill at each stop."""
+    """Chance of a kill at each stop …"""
+    lose: float = 0.01
+    """… of the loss of a request or a reply, which its writer outlives …"""
+    land: float = 0.02
+    """… and that a request which was lost comes through now."""
+    look: float = 0.004
+    """Chance at each stop that everything is read and compared."""
     machines: int = 2
     """Writers of one machine find each other's journals."""
     unflushed_counts: bool = False
@@ -127,38 +100,69 @@ class Schedule:
         self.rules = rules
         self.truth = Truth()
         self.store = MemoryStorage(f"memory://model/{folder.name}/{seed}")
+        self.network = Network(self.random)
         self.folder = folder / str(seed)
         self.runs = [RunRef("p", "a")]
+        self.forks: dict[RunRef, OpenRequest] = {}
         self.serial = 0
 
     def run(self) -> Truth:
-        """Let the writers run until all turns are taken, then check."""
+        """Let the writers run until all turns are taken; look now and then, and at the end."""
+        try:
+            self._run()
+        finally:
+            self._clear()
+        return self.truth
+
+    def _run(self) -> None:
+        rules, chance = self.rules, self.random
         writers: list[greenlet.greenlet] = []
-        turns = self.rules.turns
-        sticky = self.random.choice([0.0, 0.8, 0.95, 0.99])  # from request by request to nearly one after the other
+        turns = rules.turns
+        sticky = chance.choice([0.0, 0.8, 0.95, 0.99])  # from request by request to nearly one after the other
+        weather = chance.choice([0.2, 1.0, 5.0])  # from fair to foul
+        kill, lose = weather * rules.kill, weather * rules.lose
         chosen: greenlet.greenlet | None = None
         while turns or writers:
-            if turns and len(writers) < self.rules.writers:
+            if turns and len(writers) < rules.writers:
                 turns -= 1
                 writers.append(greenlet.greenlet(self._writer))
-            if chosen is None or chosen not in writers or self.random.random() > sticky:
-                chosen = self.random.choice(writers)
-            if chosen and self.random.random() < self.rules.kill:
-                self.truth.kills += 1
+            if chosen is None or chosen not in writers or chance.random() > sticky:
+                chosen = chance.choice(writers)
+            drawn = chance.random() if chosen else 1.0
+            if drawn < kill:
+                self.truth.seen["kills"] += 1
                 chosen.throw(Killed)
+            elif drawn < kill + lose:
+                self.truth.seen["lost requests"] += 1
+                chosen.throw(TransientStorageError("lost"))
             else:
                 chosen.switch()
             writers = [writer for writer in writers if not writer.dead]
-        self.expected: dict[tuple[str, int], set[int]] = {}
-        for run in self.runs:  # a fork after the run that it came from
-            if self.rules.unflushed_counts:
+            if chance.random() < rules.land:
+                self.network.land_one()
+            if chance.random() < rules.look:
+                self.look()
+        if rules.unflushed_counts:
+            for run in self.runs:
                 self._bring_in(run)
-            self.check(run)
-        return self.truth
+        self.look()
+        self.network.land_all()
+        self.look()
+        self.truth.seen["late requests"] += self.network.landed
+
+    def _clear(self) -> None:
+        """Forget everything: a listing of fsspec's memory looks at all objects of all schedules."""
+        kept = MemoryFileSystem.store
+        for path in [path for path in kept if path.startswith(f"{self.store._root}/")]:
+            del kept[path]
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _storage(self, machine: Path, stop: Callable[[], None]) -> Storage:
+        return SteppingStorage(self.store, machine, stop, self.network)
 
     def _bring_in(self, run: RunRef) -> None:
         """Open a run once more, undisturbed, for what the last writer left in its journal."""
-        writer = Writer(SteppingStorage(self.store, self.folder / "0", lambda: None), run, background=False)
+        writer = Writer(self._storage(self.folder / "0", lambda: None), run, background=False)
         with contextlib.suppress(RunNotFoundError):
             writer.open(OpenRequest(resume="must"))
         writer.close()
@@ -170,120 +174,147 @@ class Schedule:
 
     def _writer(self) -> None:
         """Open a run in one of the ways there are, log and flush for a while, go back, and finish or not."""
-        machine = self.folder / str(self.random.randrange(self.rules.machines))
+        storage = self._storage(self.folder / str(self.random.randrange(self.rules.machines)), self._stop)
+        if self.random.random() < 0.5:
+            storage = RetryingStorage(storage, 2, sleep=lambda seconds: None)
         run, request = self._request()
-        writer = Writer(SteppingStorage(self.store, machine, self._stop), run, background=False)
+        writer = Writer(storage, run, background=False)
         try:
             self._turns(writer, request)
-        except (FencedError, PositionError, RunNotFoundError):
+            writer.close()
+        except RewindError as error:
+            self.truth.seen[type(error).__name__] += 1
             writer.close()
         except Killed:
             if writer._outbox is not None:
                 writer._outbox._journal.leave()  # as the kernel does: close its files and drop its locks
 
     def _turns(self, writer: Writer, request: OpenRequest) -> None:
-        opened = self._open(writer, request)
-        clock = opened.start
+        clock = self._open(writer, request)
         waiting: list[int] = []
         for _ in range(self.random.randrange(1, 8)):
             action = self.random.random()
             if action < 0.1:
                 cut = self.random.randrange(clock + 1)
-                writer.flush()
-                self.truth.acknowledged.update(waiting)
-                waiting.clear()
-                opened = self._open(writer, OpenRequest(at=Position(writer.run, None, cut)))
-                clock = opened.start
+                self._flush(writer, waiting)
+                clock = self._open(writer, OpenRequest(at=Position(writer.run, None, cut)))
+                waiting.clear()  # what was not flushed then lies in a journal
             for _ in range(self.random.randrange(1, 4)):
-                self.serial += 1
-                self.truth.logged[self.serial] = Logged(clock, opened.revision, opened.base.number)
-                self.truth.runs[self.serial] = writer.run
-                writer.append("metrics", {"id": self.serial}, clock)
-                waiting.append(self.serial)
-                if self.rules.unflushed_counts:
-                    self.truth.acknowledged.add(self.serial)
+                waiting.append(self._log(writer, clock))
                 clock += 1
             if self.random.random() < 0.8:
-                writer.flush()
-                self.truth.acknowledged.update(waiting)
-                waiting.clear()
+                self._flush(writer, waiting)
         if self.random.random() < 0.5:
             writer.finish("finished")
             self.truth.acknowledged.update(waiting)
-            writer.close()
         else:
             raise Killed
 
+    def _log(self, writer: Writer, clock: int) -> int:
+        self.serial += 1
+        assert writer.opened is not None
+        stream = self.random.choice(MODELLED)
+        self.truth.logged[self.serial] = Logged(stream, clock, writer.run, writer.opened.revision)
+        writer.append(stream, {"id": self.serial}, clock)
+        if self.rules.unflushed_counts:
+            self.truth.acknowledged.add(self.serial)
+        return self.serial
+
+    def _flush(self, writer: Writer, waiting: list[int]) -> None:
+        try:
+            writer.flush()
+        except StorageError:  # they wait on
+            self.truth.seen["failed flushes"] += 1
+        else:
+            self.truth.acknowledged.update(waiting)
+            waiting.clear()
+
     def _request(self) -> tuple[RunRef, OpenRequest]:
         run = self.random.choice(self.runs)
+        revisions = self.truth.revisions.get(run, 0)
         kind = self.random.random()
-        revision = self.random.choice([None, None, 1, 2, 3])
-        if kind < 0.45:
+        if kind < 0.35 or not revisions:
             return run, OpenRequest()
-        if kind < 0.7:
-            return run, OpenRequest(at=Position(run, revision, self.random.randrange(30)))
-        if kind < 0.8:
-            return run, OpenRequest(at=Position(run, revision, None))
-        if len(self.runs) < 4 and self.random.random() < 0.5:
-            self.runs.append(RunRef("p", f"fork{len(self.runs)}"))
-        child = self.runs[-1]
-        if child == run:
-            return run, OpenRequest()
-        return child, OpenRequest(at=Position(run, revision, self.random.choice([None, self.random.randrange(30)])))
+        revision = self.random.choice([None, self.random.randint(1, revisions)])
+        step = self.random.choice([None, self.random.randrange(30), self.random.randrange(30)])
+        if kind >= 0.7:
+            if len(self.runs) < 4 and self.random.random() < 0.5:
+                self.runs.append(RunRef("p", f"fork{len(self.runs)}"))
+            child = self.runs[-1]
+            if child != run:
+                if child not in self.truth.before_fork or self.random.random() < 0.3:  # else the same command again
+                    self.truth.before_fork.setdefault(child, set(self.truth.acknowledged))
+                    self.forks[child] = OpenRequest(at=Position(run, revision, step))
+                return child, self.forks[child]
+        return run, OpenRequest(at=Position(run, revision, step))
 
-    def _open(self, writer: Writer, request: OpenRequest) -> Opened:
-        before = set(self.truth.acknowledged)
-        try:
-            opened = self.rules.opening(writer, request)
-        except RewindError as error:
-            self.truth.openings[type(error).__name__] += 1
-            if isinstance(error, FencedError | PositionError | RunNotFoundError):
-                raise
-            raise FencedError("not opened") from error  # the fork is another one: this writer has nothing to do
-        self.truth.openings[opened.kind] += 1
-        if opened.kind == "forked" and not opened.notes:  # one that was cut short began before, with less
-            self.truth.before_fork[writer.run] = before
-        return opened
+    def _open(self, writer: Writer, request: OpenRequest) -> int:
+        opened = self.rules.opening(writer, request)
+        known = self.truth.revisions.get(writer.run, 0)
+        self.truth.revisions[writer.run] = max(known, opened.revision)
+        self.truth.seen[opened.kind] += 1
+        self.truth.seen["completed forks"] += any("completed" in note for note in opened.notes)
+        self.truth.seen["recovered journals"] += any("brought in" in note for note in opened.notes)
+        return opened.start
 
-    def check(self, run: RunRef) -> None:
-        """Compare every revision of a run with what its writers know."""
-        try:
-            head = resolve(self.store, run)
-        except RunNotFoundError:
-            assert not [i for i in self.truth.acknowledged if self.truth.runs[i] == run]
+    def look(self) -> None:
+        """Read everything and compare it with what the writers know."""
+        self.truth.seen["looks"] += 1
+        expected: dict[tuple[str, int], set[int]] = {}
+        for run in self.runs:  # a fork after the run that it came from
+            try:
+                head = resolve(self.store, run)
+            except RunNotFoundError:
+                assert not [i for i in self.truth.acknowledged if self.truth.logged[i].run == run]
+                continue
+            for record in head.revisions:
+                kept = expected[str(run), record.number] = self._expected(run, record, expected)
+                self._compare(run, record, head, kept)
+
+    def _expected(self, run: RunRef, record: RevisionRecord, expected: dict[tuple[str, int], set[int]]) -> set[int]:
+        """Return the rows that a revision must have: its own, and those it kept of the one that it was opened from."""
+        logged = self.truth.logged
+        own = {i for i in self.truth.acknowledged if (logged[i].run, logged[i].revision) == (run, record.number)}
+        if record.parent is None:
+            return own
+        inherited = expected[record.parent]
+        if record.parent[0] != str(run):  # the parent may have gone on since
+            inherited = inherited & self.truth.before_fork[run]
+        return own | {i for i in inherited if record.cut is None or logged[i].clock < record.cut}
+
+    def _compare(self, run: RunRef, record: RevisionRecord, head: View, expected: set[int]) -> None:
+        name, logged = f"{run}@{record.number}", self.truth.logged
+        found = self._rows(resolve(self.store, run, record.number), name)
+        assert len(found) == len(set(found)), f"{name}: doubled rows {found}"
+        lost = expected - set(found)
+        assert not lost, f"{name}: acknowledged rows {sorted(lost)} are lost"
+        stale = [
+            i
+            for i in found
+            if record.cut is not None
+            and logged[i].clock >= record.cut
+            # A fork of a whole revision is noted as cut at its last step, and has the events that came after it too.
+            and (logged[i].revision < record.number if logged[i].run == run else logged[i].stream == "metrics")
+        ]
+        assert not stale, f"{name}: rows {stale} outlived the cut at {record.cut}"
+        if record.number == head.revision:
             return
-        for record in head.revisions:
-            view = resolve(self.store, run, record.number)
-            found = self.rows(view)
-            assert len(found) == len(set(found)), f"{run}@{record.number}: doubled rows {found}"
-            clocks = [self.truth.logged[i].clock for i in found]
-            assert clocks == sorted(clocks), f"{run}@{record.number}: rows out of order"
-            own = {
-                i
-                for i in self.truth.acknowledged
-                if self.truth.runs[i] == run and self.truth.logged[i].revision == record.number
-            }
-            inherited = self.expected[record.parent] if record.parent is not None else set()
-            if record.parent is not None and record.parent[0] != str(run):
-                inherited = inherited & self.truth.before_fork.get(run, set())
-            if record.cut is not None:
-                inherited = {i for i in inherited if self.truth.logged[i].clock < record.cut}
-            self.expected[str(run), record.number] = own | inherited
-            lost = (own | inherited) - set(found)
-            assert not lost, f"{run}@{record.number}: acknowledged rows {sorted(lost)} are lost"
-            if record.cut is not None:
-                stale = [
-                    i
-                    for i in found
-                    if self.truth.logged[i].clock >= record.cut
-                    and (self.truth.runs[i] != run or self.truth.logged[i].revision < record.number)
-                ]
-                assert not stale, f"{run}@{record.number}: rows {stale} outlived the cut at {record.cut}"
-            if record.number < head.revision:
-                key = (run, record.number)
-                assert self.truth.archived.setdefault(key, found) == found, f"{key} changed after it was archived"
+        before = self.truth.archived.get((run, record.number))
+        assert before in (None, found), f"{name} changed after it was archived: {before}, then {found}"
+        # An opening that was itself fenced before it had its base may have sealed earlier than the one that fenced it.
+        # Nobody was told that it had opened the run, and what it archived is not archived yet.
+        if head.folder.startswith(f"{RunPaths(run).terms}/{claims.count(self.store, RunPaths(run)) - 1:08d}-"):
+            self.truth.archived[run, record.number] = found
 
-    def rows(self, view: View) -> list[int]:
-        """Return the ids of the rows of a view, in order."""
-        table = reader.read(self.store, view, "metrics")
-        return [int(value) for value in table["value"].to_numpy()]
+    def _rows(self, view: View, name: str) -> list[int]:
+        """Return the ids of the rows of a view, in order; their clocks are checked."""
+        rows: list[int] = []
+        for stream in MODELLED:
+            table = reader.read(self.store, view, stream)
+            found = [int(value) for value in table["value"].to_numpy()]
+            clocks = table["clock"].to_pylist()
+            assert clocks == [self.truth.logged[i].clock for i in found], f"{name}: wrong clocks"
+            # An event at a step that did not end says nothing of how far training had come.
+            assert stream != "metrics" or clocks == sorted(clocks), f"{name}: rows out of order"
+            rows += found
+        return rows

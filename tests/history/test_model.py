@@ -7,25 +7,42 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rewind_logger.format import names
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, compact
+from rewind_logger.history import claims, compact, opening, view
 from rewind_logger.history.opening import Opened, OpenRequest, build, new_claim, publish
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
 from tests.history.model import Rules, Schedule
 
-EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "20000"))
+PARTS = 20
+EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "32000"))
+"""Schedules of the long variants together."""
+
+ONE_AFTER_THE_OTHER: dict[str, Any] = {"writers": 1, "machines": 1, "kill": 0.02, "unflushed_counts": True, "look": 0.0}
+"""Writers on one machine that do not meet: then even rows that were never acknowledged are kept."""
+
+
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make everything happen after a few rows that else takes thousands."""
+    monkeypatch.setattr(compact, "FAN_IN", 3)
+    monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
+    monkeypatch.setattr(compact, "MAX_POINTS", 12)
+    monkeypatch.setattr(compact, "LONG_LINEAGE", 3)
+    monkeypatch.setattr(view, "LONG_LINEAGE", 3)
+    monkeypatch.setattr(opening, "PLANNED_FILES", 1)
+    monkeypatch.setattr(names, "GROUP_SIZE", 3)
 
 
 @pytest.fixture(autouse=True)
 def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make compaction common, and be quiet about every writer that is fenced."""
-    monkeypatch.setattr(compact, "FAN_IN", 3)
-    monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
+    """Be small, and quiet about every writer that is fenced."""
+    small(monkeypatch)
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -36,26 +53,37 @@ def check(seeds: range, folder: Path, rules: Rules) -> Counter[str]:
     seen: Counter[str] = Counter()
     for seed in seeds:
         truth = Schedule(seed, folder, rules).run()
-        seen += truth.openings
-        seen["kills"] += truth.kills
+        seen += truth.seen
         seen["acknowledged rows"] += len(truth.acknowledged)
-    print(f"{len(seeds)} schedules, lost: 0, {dict(seen)}")
+    print(f"{len(seeds):,} schedules: {', '.join(f'{n:,} {what}' for what, n in seen.most_common())}")
     return seen
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_no_schedule_loses_an_acknowledged_row(part: int, tmp_path: Path) -> None:
     seen = check(range(part * 60, part * 60 + 60), tmp_path, Rules())
-    for kind in ("new", "resumed", "rewound", "forked", "FencedError", "kills"):
+    wild = ("new", "resumed", "rewound", "forked", "FencedError", "kills", "lost requests", "late requests", "looks")
+    for kind in wild:
         assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_rows_that_were_logged_outlive_a_kill_where_the_machine_stays(part: int, tmp_path: Path) -> None:
+    seen = check(range(part * 30, part * 30 + 30), tmp_path, Rules(**ONE_AFTER_THE_OTHER))
+    assert seen["kills"] > 20
+    assert seen["recovered journals"] > 0
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_tens_of_thousands_of_schedules_lose_nothing(part: int, tmp_path: Path) -> None:
-    count = EXHAUSTIVE // 20
-    check(range(10_000 + part * count, 10_000 + (part + 1) * count), tmp_path, Rules())
+    count = EXHAUSTIVE // PARTS
+    first = 10_000 + part * count
+    seen = check(range(first, first + count * 7 // 8), tmp_path, Rules())
+    seen += check(range(first + count * 7 // 8, first + count), tmp_path, Rules(**ONE_AFTER_THE_OTHER))
+    for kind in ("restored", "completed forks", "recovered journals"):
+        assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"
 
 
 def look_before_the_fence(writer: Writer, request: OpenRequest) -> Opened:
@@ -76,9 +104,3 @@ def look_before_the_fence(writer: Writer, request: OpenRequest) -> Opened:
 def test_the_wrong_order_is_caught(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="are lost"):
         check(range(2000), tmp_path, Rules(opening=look_before_the_fence))
-
-
-def test_rows_that_were_logged_outlive_a_kill_where_the_machine_stays(tmp_path: Path) -> None:
-    """One writer after the other on one machine, each killed somewhere: then even unacknowledged rows are kept."""
-    seen = check(range(40), tmp_path, Rules(writers=1, machines=1, kill=0.03, unflushed_counts=True))
-    assert seen["kills"] > 20
