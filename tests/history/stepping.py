@@ -62,9 +62,6 @@ class SteppingStorage(WrapperStorage):
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         return bytes(self._request(self.inner.read_range, path, start, stop))
 
-    def list(self, folder: str) -> Listing:
-        return self._request(self.inner.list, folder)  # type: ignore[no-any-return]
-
     def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
         return [_outcome(self.read, path) for path in paths]
 
@@ -88,6 +85,9 @@ class SteppingStorage(WrapperStorage):
             return request(*args)
         finally:
             self._stop()
+
+    def list(self, folder: str) -> Listing:
+        return self._request(self.inner.list, folder)  # type: ignore[no-any-return]
 
 
 def _outcome(request: Callable[[str], Any], path: str) -> Any:
