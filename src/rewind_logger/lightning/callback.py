@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from rewind_logger.lightning import mark
 from rewind_logger.lightning.checkpoint import Loaded
@@ -40,7 +41,7 @@ class RewindCallback(Callback):
             known: Any = logger._identify() if trainer.is_global_zero else None
             logger._name, logger._version, logger._named = trainer.strategy.broadcast(known)
             if trainer.is_global_zero:
-                logger._attach(trainer, stage, index)
+                logger._attach(trainer, TrainerFn(stage).value, index)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell the loggers what is loaded."""

@@ -1,0 +1,151 @@
+"""`validate`, `test` and `predict` measure; they never rewind, and never take a run away from who trains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from rewind_logger import open_store
+from tests.lightning import processes
+from tests.lightning.small import Model, checkpoint, column, every, exact, fit, logger, trainer
+
+
+def evaluate(store: str, folder: Path, path: str | None) -> None:
+    """A user's script."""
+    made = trainer(folder, logger(store))
+    made.test(Model(), ckpt_path=path, verbose=False)
+    made.validate(Model(), ckpt_path=path, verbose=False)
+    made.predict(Model(), ckpt_path=path)
+
+
+class EvaluatesElsewhere(Callback):
+    """Has the model tested by another process while it is trained."""
+
+    def __init__(self, store: str, folder: Path) -> None:
+        self.store, self.folder = store, folder
+        self.said = ""
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 8:
+            ended = processes.run(self.folder, evaluate, self.store, self.folder, str(checkpoint(self.store, "p/a", 5)))
+            self.said = ended.stderr
+            assert ended.code == 0, ended.stderr
+
+
+def test_an_evaluation_in_a_process_of_its_own_leaves_a_training_job_alone(store: str, tmp_path: Path) -> None:
+    mine, elsewhere = logger(store), EvaluatesElsewhere(store, tmp_path)
+    fit(mine, tmp_path, every(5), elsewhere, steps=12)
+    assert mine.experiment.flush(), "it still owns the run"
+    read = open_store(store).run("p/a")
+    assert column(store, "p/a") == exact(12)
+    assert (len(read.revisions), read.last_step) == (1, 11)
+    assert "test" not in read.summary
+    test, validate = read.evaluations
+    assert (test.kind, test.revision, test.next_step) == ("test", 1, 5)
+    assert test.checkpoint == str(checkpoint(store, "p/a", 5))
+    assert test.history().to_arrow().select(["_step", "step", "test_step", "test_epoch"]).to_pylist() == [
+        {"_step": 4, "step": 0, "test_step": 5.0, "test_epoch": 5.5},
+        {"_step": 4, "step": 1, "test_step": 6.0, "test_epoch": None},
+    ]
+    assert (validate.kind, validate.summary["val"]) == ("validate", 5.0)
+    assert "test is logged as an evaluation of run p/a@1 at step 4." in elsewhere.said
+    # It belongs to what was evaluated: shown as long as that is kept, and no longer.
+    fit(logger(store), tmp_path, steps=7, ckpt_path=checkpoint(store, "p/a", 5))
+    assert len(open_store(store).run("p/a").evaluations) == 2
+    fit(logger(store, None, resume_from="a?_step=2"), tmp_path, steps=1)
+    assert open_store(store).run("p/a").evaluations == []
+    assert len(open_store(store).run("p/a@2").evaluations) == 2
+
+
+def test_without_a_checkpoint_the_end_of_the_run_is_evaluated(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, steps=4)
+    trainer(tmp_path, logger(store)).test(Model(), verbose=False)
+    (one,) = open_store(store).run("p/a").evaluations
+    assert (one.next_step, one.checkpoint) == (4, None)
+
+
+def test_a_checkpoint_with_weights_only_tells_where_it_stands(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, every(5, save_weights_only=True), steps=8)
+    trainer(tmp_path, logger(store)).test(Model(), ckpt_path=checkpoint(store, "p/a", 5), verbose=False)
+    (one,) = open_store(store).run("p/a").evaluations
+    assert (one.next_step, one.summary["test_epoch"]) == (5, 5.5)
+
+
+def test_without_a_version_it_goes_to_the_run_of_the_checkpoint(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, every(5), steps=8)
+    trainer(tmp_path, logger(store, None)).test(Model(), ckpt_path=checkpoint(store, "p/a", 5), verbose=False)
+    (run,) = open_store(store).runs()
+    assert len(run.evaluations) == 1
+
+
+def test_after_a_fit_in_the_same_process_it_is_a_part_of_the_run(store: str, tmp_path: Path) -> None:
+    mine = logger(store)
+    fit(mine, tmp_path, every(5), steps=6)
+    made = fit(mine, tmp_path, every(5), steps=8, ckpt_path=checkpoint(store, "p/a", 5))
+    made.test(Model(), verbose=False)
+    made.test(Model(), ckpt_path=checkpoint(store, "p/a", 5), verbose=False)
+    read = open_store(store).run("p/a")
+    assert read.evaluations == []
+    assert (len(read.revisions), read.last_step, read.state) == (2, 7, "finished")
+    table = read.history("test_epoch").to_arrow()
+    assert table.select(["_step", "step", "test_epoch"]).to_pylist() == [
+        {"_step": 7, "step": None, "test_epoch": 0.5},
+        {"_step": 7, "step": 4, "test_epoch": 5.5},
+    ], "at the present clock, with the evaluated step in a column"
+    fit(mine, tmp_path, steps=9, ckpt_path=checkpoint(store, "p/a", 5))
+    assert column(store, "p/a") == exact(9)
+
+
+def test_a_validation_before_the_fit_does_not_disturb_it(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, every(5), steps=8)
+    made = trainer(tmp_path, logger(store), every(5), max_steps=9, limit_val_batches=1)
+    made.validate(Model(), ckpt_path=checkpoint(store, "p/a", 5), verbose=False)
+    made.fit(Model(), ckpt_path=checkpoint(store, "p/a", 5))
+    assert column(store, "p/a") == exact(9)
+    assert len(open_store(store).run("p/a").evaluations) == 1
+
+
+def test_a_run_that_does_not_exist_is_begun(store: str, tmp_path: Path) -> None:
+    mine = logger(store)
+    made = trainer(tmp_path, mine, max_steps=4, limit_val_batches=1)
+    made.test(Model(), verbose=False)
+    assert open_store(store).run("p/a").summary["test_epoch"] == 0.5
+    made.fit(Model())
+    assert column(store, "p/a") == exact(4)
+
+
+def test_hyperparameters_of_a_test_are_not_the_runs(store: str, tmp_path: Path) -> None:
+    class Told(Model):
+        def __init__(self, lr: float) -> None:
+            super().__init__(lr)
+            self.save_hyperparameters()
+
+    made = trainer(tmp_path, logger(store), max_steps=4, limit_val_batches=0)
+    made.fit(Told(0.1))
+    trainer(tmp_path, logger(store)).test(Told(0.5), verbose=False)
+    assert open_store(store).run("p/a").config == {"lr": 0.1}
+
+
+def test_predict_logs_nothing(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, every(5), steps=8)
+    found = trainer(tmp_path, logger(store)).predict(Model(), ckpt_path=checkpoint(store, "p/a", 5))
+    assert found is not None
+    assert isinstance(found[0], torch.Tensor)
+    read = open_store(store).run("p/a")
+    assert (read.evaluations, len(read.revisions), read.last_step) == ([], 1, 7)
+
+
+@pytest.mark.parametrize("call", ["validate", "test", "predict"])
+def test_a_checkpoint_that_is_evaluated_is_no_resume(store: str, tmp_path: Path, call: str) -> None:
+    mine = logger(store)
+    made = fit(mine, tmp_path, every(5), steps=8)
+    getattr(made, call)(Model(), ckpt_path=checkpoint(store, "p/a", 5))
+    assert column(store, "p/a") == exact(8)
+    made.fit_loop.epoch_loop.max_steps = 10
+    made.fit(made.lightning_module)
+    assert list(column(store, "p/a"))[8:] == [8, 9]
+    assert mine.experiment.revision == 1
