@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from rewind_logger.errors import RunNotFoundError
+import difflib
+
+from rewind_logger.errors import RunNotFoundError, StorageError
 from rewind_logger.format.names import RESERVED_NAMES
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
 _DEPTH = 3
 """entity/project/id."""
+
+_NAMED = 5
+"""How many names a message lists."""
 
 
 def runs(storage: Storage, project: str | None = None) -> list[RunRef]:
@@ -45,10 +50,44 @@ def find(storage: Storage, name: str) -> RunRef:
     project, _, run_id = name.rpartition("/")
     if project:
         return RunRef(project, run_id)
-    found = [run for run in runs(storage) if run.id == run_id]
+    every = runs(storage)
+    found = [run for run in every if run.id == run_id]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise RunNotFoundError(f"There is no run {name!r} in {storage.url}. `open_store(url).runs()` lists all.")
+        known = f"It has {_closest(name, list(map(str, every)))}." if every else _EMPTY
+        raise RunNotFoundError(f"There is no run {name!r} in {storage.url}. {known}")
     several = ", ".join(map(str, found))
     raise RunNotFoundError(f"Several runs in {storage.url} have the id {name!r}: {several}. Name one with its project.")
+
+
+def not_found(storage: Storage, run: RunRef) -> RunNotFoundError:
+    """Return the error for a run that does not exist; its message says what there is instead."""
+    return RunNotFoundError(f"There is no run {run} in {storage.url}.{there_is(storage, run)}")
+
+
+def there_is(storage: Storage, run: RunRef) -> str:
+    """Return a sentence, after a space, on what there is where a run was looked for; it takes one or two listings."""
+    try:
+        # Its own folder may be there all the same: on a local disk the journal of a writer is, before the run is.
+        if siblings := _folders(storage, run.project, run.id):
+            return f" Project {run.project} has {_closest(run.id, siblings)}."
+        if projects := _folders(storage, "", run.project):
+            return f" There is no project {run.project} either, but {_closest(run.project, projects)}."
+    except StorageError:
+        return ""
+    return f" {_EMPTY}"
+
+
+_EMPTY = "Nothing is there: is it the right store?"
+
+
+def _folders(storage: Storage, folder: str, without: str) -> list[str]:
+    return [info.name for info in storage.list(folder) if info.size is None and info.name != without]
+
+
+def _closest(name: str, names: list[str]) -> str:
+    """Return some of the names as a list for people, those most like `name` first."""
+    shown = difflib.get_close_matches(name, names, _NAMED, 0.0)
+    others = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {others:,} more" if others else "")

@@ -17,7 +17,7 @@ from rewind_logger.errors import RunExistsError, RunNotFoundError
 from rewind_logger.format import names
 from rewind_logger.format.documents import Base, Claim, Plan, Recovery, encode_base, encode_pin
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, copying, forking
+from rewind_logger.history import catalog, claims, copying, forking
 from rewind_logger.history.forking import Origin
 from rewind_logger.history.view import View, of_base
 from rewind_logger.storage.base import Storage
@@ -146,11 +146,11 @@ def _check(storage: Storage, run: RunRef, request: OpenRequest, existing: int, h
             f"Run {run} exists in {storage.url}, and resume='never' was asked for: choose another id, or resume it."
         )
     if not existing and request.resume == "must":
-        raise RunNotFoundError(f"There is no run {run} in {storage.url} to resume.")
+        raise catalog.not_found(storage, run)
     if request.at_own(run) is not None:
         assert at is not None
         if head is None:
-            raise RunNotFoundError(f"There is no run {run} in {storage.url} to go back in.")
+            raise catalog.not_found(storage, run)
         if at.revision is not None and not 1 <= at.revision <= head.revision:
             raise RunNotFoundError(f"Run {run} has no revision {at.revision}: it has revisions 1 to {head.revision}.")
         if request.typed and at.next_step is not None:

@@ -8,7 +8,7 @@ from rewind_logger.errors import CorruptError, PositionError, RunNotFoundError
 from rewind_logger.format import names
 from rewind_logger.format.documents import Base, Plan, decode_base, decode_merge
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, segments
+from rewind_logger.history import catalog, claims, segments
 from rewind_logger.history.segments import Seal
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import OPENING_CLOCK, Entry, RevisionRecord, RunRef
@@ -95,7 +95,7 @@ def resolve(storage: Storage, run: RunRef, revision: int | None = None, next_ste
     """
     head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
     if head is None:
-        raise RunNotFoundError(f"There is no run {run} in {storage.url}. `open_store(url).runs()` lists what is there.")
+        raise catalog.not_found(storage, run)
     return of_base(storage, run, head, revision).cut_at(next_step)
 
 

@@ -206,6 +206,11 @@ class Writer:
         return self._outbox is not None and not self._outbox.empty
 
     @property
+    def next_step(self) -> int:
+        """One past the last step of which the store has rows, those of earlier terms included."""
+        return self._next_step
+
+    @property
     def journal(self) -> str | None:
         """The folder of the journal, None if it is in memory or there is none."""
         return None if self._outbox is None else self._outbox.where

@@ -46,7 +46,7 @@ def opening(storage: Storage, opened: Opened) -> str:
         "new": "is new",
         "resumed": f"goes on at step {opened.start}",
         "recovered": f"goes on at step {opened.start}",
-        "rewound": f"was rewound to {step}{_archived(storage, opened)}",
+        "rewound": f"was rewound to {_place(opened, step)}{_archived(storage, opened)}",
         "restored": f"was restored to {origin}, and goes on at step {opened.start}{_archived(storage, opened)}",
         "forked": f"was forked from {origin} at {step}",
     }[opened.kind]
@@ -61,17 +61,29 @@ def closing(run: RunRef, state: str, next_step: int, trouble: str | None, journa
     return f"run {run} {state} at step {next_step - 1}." if next_step else f"run {run} {state} without a step."
 
 
+def _place(opened: Opened, step: str) -> str:
+    """Name the step that a run was rewound to, and the revision unless it is the one that was the present one."""
+    return (
+        step if _is_direct(opened) or opened.parent is None else f"{step} of {opened.run.id}@{opened.parent.revision}"
+    )
+
+
+def _is_direct(opened: Opened) -> bool:
+    """Say whether what was cut off is the end of the revision before, and nothing else."""
+    return opened.kind == "rewound" and opened.parent is not None and opened.parent.revision == opened.revision - 1
+
+
 def _archived(storage: Storage, opened: Opened) -> str:
     """Say what a rewind archived, and under which name."""
     number = opened.revision - 1
-    try:
-        view = resolve(storage, opened.run, number)
-        files = reader.files(storage, view, "metrics", start=opened.start)
-        if is_quiet() or sum(file.segment.size for file in files) > COUNTED_BYTES:
-            what = f"all from step {opened.start} on is" if opened.kind == "rewound" else "what was there is"
-        else:
-            rows = reader.count(storage, view, "metrics", start=opened.start)
-            what = f"{rows:,} rows are" if rows != 1 else "1 row is"
-    except RewindError:
-        what = "what followed is"
+    what = f"all from step {opened.start} on is" if _is_direct(opened) else "what was there is"
+    if _is_direct(opened) and not is_quiet():
+        try:
+            view = resolve(storage, opened.run, number)
+            files = reader.files(storage, view, "metrics", start=opened.start)
+            if sum(file.segment.size for file in files) <= COUNTED_BYTES:
+                rows = reader.count(storage, view, "metrics", start=opened.start)
+                what = f"{rows:,} rows are" if rows != 1 else "1 row is"
+        except RewindError:
+            pass  # then it is not counted
     return f"; {what} archived as {opened.run.id}@{number}"

@@ -263,7 +263,9 @@ class Run:
             self._writer.close()
         if self._opened is not None and not self._spec.disabled:
             state = "finished" if exit_code == 0 else "failed"
-            notice.say(notice.closing(self._ref, state, self.step + self._driven, trouble, journal))
+            # The clock stays at a step that was given, or not committed, until another row comes.
+            reached = max(self.step + self._driven, self._writer.next_step)
+            notice.say(notice.closing(self._ref, state, reached, trouble, journal))
 
     def __enter__(self) -> Run:
         return self

@@ -99,7 +99,7 @@ def _by_name(text: str, what: str, storage: Storage | None, project: str) -> Pos
     if not found:
         raise RunNotFoundError(
             f"{what}: no run of project {project!r} in {storage.url} has that id or that name."
-            " `open_store(url).runs()` lists all."
+            f"{catalog.there_is(storage, RunRef(project, text))}"
         )
     if len(found) > 1:
         several = ", ".join(run.id for run in found)
