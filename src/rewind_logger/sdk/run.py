@@ -14,6 +14,7 @@ from rewind_logger.errors import ConfigError, FencedError, PositionError, Storag
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs
+from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
 from rewind_logger.sdk.inherited import Inherited
@@ -32,7 +33,7 @@ FINISH_TIMEOUT_S = 120.0
 """How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
 
 
-class Run:
+class Run(Address):
     """A run that is open for writing; `init` opens one.
 
     Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound
@@ -73,39 +74,9 @@ class Run:
     # What it is
 
     @property
-    def id(self) -> str:
-        """The run's id, which never changes."""
-        return self._ref.id
-
-    @property
-    def immutable_id(self) -> str:
-        """The id of this revision, such as `id@2`: once it is archived, what it names never changes."""
-        return f"{self.id}@{self.revision}"
-
-    @property
     def revision(self) -> int:
         """The number of this revision, from 1; the next rewind opens the next one."""
         return self._is_open().revision
-
-    @property
-    def project(self) -> str:
-        """The project's name."""
-        return self._ref.project.rpartition("/")[2]
-
-    @property
-    def entity(self) -> str | None:
-        """The entity that the project lies under, if any."""
-        return self._ref.entity
-
-    @property
-    def path(self) -> str:
-        """`project/id`, or `entity/project/id`."""
-        return str(self._ref)
-
-    @property
-    def url(self) -> str:
-        """Where the run lies."""
-        return f"{self._storage.url.rstrip('/')}/{self._ref}"
 
     @property
     def name(self) -> str:

@@ -62,7 +62,7 @@ def find(
         if kept is not None and given.position.next_step is not None:
             raise PositionError(f"{what} names a step, and step={step} another: give one of them.")
         position = given.position if kept is None else _at(given.position, kept)
-        return Source(position, True, None if storage is None or given.storage.url == storage.url else given.storage)
+        return Source(position, True, None if storage is None or given._storage.url == storage.url else given._storage)
     if not isinstance(given, (str, os.PathLike)):
         raise ConfigError(
             f"{what} is a {type(given).__name__}: give text such as {moment.FORM}, or a checkpoint's path."

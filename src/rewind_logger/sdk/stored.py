@@ -9,6 +9,7 @@ from rewind_logger.errors import ConfigError
 from rewind_logger.format import documents, names
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
+from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.frames import History
@@ -16,7 +17,7 @@ from rewind_logger.sdk.metadata import Metadata, fold
 from rewind_logger.sdk.revisions import Revision, lineage, revisions
 from rewind_logger.sdk.summary import Summary, last_values
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Position, RunRef, Stream
+from rewind_logger.types import Position, Stream
 
 HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
 """What `history` reads."""
@@ -24,7 +25,7 @@ HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
 State = Literal["running", "finished", "failed", "interrupted"]
 
 
-class StoredRun:
+class StoredRun(Address):
     """A run, one of its revisions, or a run as of a step, to read.
 
     What is read of a run that is still being logged is what its writer had flushed at that moment.
@@ -41,55 +42,22 @@ class StoredRun:
 
     def __init__(self, storage: Storage, position: Position) -> None:
         """Take a place of a run; `Store.run` finds it."""
-        self.storage = storage
+        self._storage = storage
+        self._ref = position.run
         self.position = position
         self._archived: View | None = None
 
     def __repr__(self) -> str:
         revision = "" if self.position.revision is None else f"@{self.position.revision}"
         step = "" if self.position.next_step is None else f"?_step={self.position.next_step - 1}"
-        return f"<StoredRun {self._ref}{revision}{step} in {self.storage.url}>"
+        return f"<StoredRun {self._ref}{revision}{step} in {self._storage.url}>"
 
     # What it is
-
-    @property
-    def _ref(self) -> RunRef:
-        return self.position.run
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self._ref.id
-
-    @property
-    def project(self) -> str:
-        """The project's name."""
-        return self._ref.project.rpartition("/")[2]
-
-    @property
-    def entity(self) -> str | None:
-        """The entity that the project lies under, if any."""
-        return self._ref.entity
-
-    @property
-    def path(self) -> str:
-        """`project/id`, or `entity/project/id`."""
-        return str(self._ref)
-
-    @property
-    def url(self) -> str:
-        """Where the run lies."""
-        return f"{self.storage.url.rstrip('/')}/{self._ref}"
 
     @property
     def revision(self) -> int:
         """The number of the revision that is read."""
         return self._view().revision
-
-    @property
-    def immutable_id(self) -> str:
-        """The id of this revision, such as `id@2`: once it is archived, what it names never changes."""
-        return f"{self.id}@{self.revision}"
 
     @property
     def last_step(self) -> int | None:
@@ -120,12 +88,12 @@ class StoredRun:
         if stream not in HISTORY_STREAMS:
             raise ConfigError(f"There is no stream {stream!r}: use one of {', '.join(HISTORY_STREAMS)}.")
         wanted = [keys] if isinstance(keys, str) else keys
-        return History(reader.read(self.storage, self._view(), stream, keys=wanted, start=start, stop=stop))
+        return History(reader.read(self._storage, self._view(), stream, keys=wanted, start=start, stop=stop))
 
     @property
     def summary(self) -> Summary:
         """The last value of each metric."""
-        return Summary(last_values(reader.read(self.storage, self._view(), "metrics")))
+        return Summary(last_values(reader.read(self._storage, self._view(), "metrics")))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -160,12 +128,12 @@ class StoredRun:
     @property
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that were saved up to here, in order."""
-        return checkpoints(reader.read_rows(self.storage, self._view(), "checkpoints"), self.storage.url)
+        return checkpoints(reader.read_rows(self._storage, self._view(), "checkpoints"), self._storage.url)
 
     @property
     def evaluations(self) -> list[Evaluation]:
         """What was measured at positions that are kept here, in processes that did not train; oldest first."""
-        return evaluations(self.storage, self._view())
+        return evaluations(self._storage, self._view())
 
     # Where it comes from
 
@@ -179,14 +147,14 @@ class StoredRun:
         view = self._view()
         path = names.end(view.folder)
         try:
-            return cast(State, documents.decode_end(self.storage.read(path), path).state)
+            return cast(State, documents.decode_end(self._storage.read(path), path).state)
         except FileNotFoundError:
             return "running" if view.head else "interrupted"
 
     @property
     def revisions(self) -> list[Revision]:
         """Every revision of the run, the present one last."""
-        return revisions(self.storage, self._view())
+        return revisions(self._storage, self._view())
 
     @property
     def lineage(self) -> list[str]:
@@ -194,18 +162,18 @@ class StoredRun:
 
         Each but the last as the moment up to which it was kept, such as `digits/r1@1?_step=499`.
         """
-        return lineage(self.storage, self._view())
+        return lineage(self._storage, self._view())
 
     # Within
 
     def _view(self) -> View:
         """Look up what is visible now; of an archived revision that is always the same."""
         if self._archived is None:
-            view = resolve(self.storage, self._ref, self.position.revision, self.position.next_step)
+            view = resolve(self._storage, self._ref, self.position.revision, self.position.next_step)
             if view.head:
                 return view
             self._archived = view
         return self._archived
 
     def _metadata(self) -> Metadata:
-        return fold(reader.read_rows(self.storage, self._view(), "events"))
+        return fold(reader.read_rows(self._storage, self._view(), "events"))
