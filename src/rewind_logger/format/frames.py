@@ -117,6 +117,21 @@ def read_frames(data: bytes) -> tuple[list[bytes], int]:
     return payloads, at
 
 
+def is_damaged(data: bytes, size: int) -> bool:
+    """Say whether what follows the last whole frame of a journal was more than the torn tail of a write.
+
+    Args:
+        data: The content of a journal file.
+        size: What `read_frames` returned for it: the bytes up to the end of its last whole frame.
+    """
+    if len(data) - size < _HEAD.size:
+        return False
+    length: int = _HEAD.unpack_from(data, size)[0]
+    if length == 0:
+        return any(data[size:])  # not only the zeros with which a file system fills up
+    return length > MAX_PAYLOAD or size + _HEAD.size + length <= len(data)
+
+
 def encode_keys(stream_index: int, keys: Sequence[str]) -> bytes:
     """Return the payload that says the keys of the rows of a stream that follow it with their values alone."""
     return _encode((stream_index, keys))

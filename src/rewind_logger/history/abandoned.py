@@ -38,11 +38,18 @@ class Abandoned:
         """
         for path in sorted(path for path in self.folder.iterdir() if PART.fullmatch(path.name)):
             try:
-                yield journal.parse_part(start, path.read_bytes())
+                batch = journal.parse_part(start, path.read_bytes())
             except (CorruptError, OSError) as error:
-                if path not in self.damaged:
-                    LOG.error("The journal part %s is damaged: it is kept, its rows left out. %s", path, error)
-                self.damaged.add(path)
+                self._say_damaged(path, f"its rows are left out. {error}")
+            else:
+                if batch.damaged:
+                    self._say_damaged(path, "the rows behind the damage are left out.")
+                yield batch
+
+    def _say_damaged(self, path: Path, what: str) -> None:
+        if path not in self.damaged:
+            LOG.error("The journal part %s is damaged: it is kept, and %s", path, what)
+        self.damaged.add(path)
 
     def note_once(self, note: str) -> str | None:
         """Return a note, None if somebody was told before."""

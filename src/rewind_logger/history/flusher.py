@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +35,8 @@ class Flusher:
         self._drain = drain
         self._tidy = tidy
         self._due = due
-        self._wake = threading.Event()
+        # Not an event, whose lock is not re-entrant: a signal's handler may log or flush while this thread wakes us.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._state = threading.Condition()
         self._asked = 0
         self._answered = 0
@@ -46,7 +49,7 @@ class Flusher:
 
     def wake(self) -> None:
         """Have the thread look again at when a drain is due."""
-        self._wake.set()
+        self._wakes.put(None)
 
     def request(self, timeout: float | None) -> bool:
         """Drain now and wait for it.
@@ -65,7 +68,7 @@ class Flusher:
         with self._state:
             self._asked += 1
             mine, attempts = self._asked, self._attempts
-            self._wake.set()
+            self.wake()
             while self._answered < mine:
                 failure = self._failure if self._attempts > attempts else None
                 if failure is not None and (deadline is None or not isinstance(failure, TransientStorageError)):
@@ -87,7 +90,7 @@ class Flusher:
             timeout: Seconds to wait for that at most: a store that hangs must not keep a process from ending.
         """
         self._stopping = True
-        self._wake.set()
+        self.wake()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -111,8 +114,7 @@ class Flusher:
                 due, wait = 0.0, FIRST_RETRY_S
             left = None if due is None else due - time.monotonic()
             if left is None or left > 0:
-                self._wake.wait(left)
-                self._wake.clear()
+                self._sleep(left)
                 continue
             attempted = asked
             error = self._attempt()
@@ -129,13 +131,21 @@ class Flusher:
             with self._state:
                 self._attempts += 1
                 self._failure = error
-                if error is None:
+                # A writer that is being closed may have left some of it in its journal.
+                if error is None and not self._stopping:
                     self._answered = asked
                 self._state.notify_all()
             if isinstance(error, FencedError):
                 return
             if error is None:
                 self._tidy()
+
+    def _sleep(self, seconds: float | None) -> None:
+        """Wait until somebody wakes us, or the time is over."""
+        with contextlib.suppress(queue.Empty):
+            self._wakes.get(timeout=seconds)
+            while True:
+                self._wakes.get_nowait()
 
     def _attempt(self) -> Exception | None:
         try:

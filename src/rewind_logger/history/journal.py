@@ -75,6 +75,8 @@ class Batch(NamedTuple):
     """Per stream the number of the flush that its rows become."""
     rows: dict[str, list[Row]]
     """Of each stream that has any."""
+    damaged: bool = False
+    """Whether more rows were there, which cannot be read."""
 
 
 class Part:
@@ -116,7 +118,7 @@ class Part:
 
 
 def parse_part(start: int, *data: bytes) -> Batch:
-    """Return the batch in the bytes of a part, of each up to a torn tail.
+    """Return the batch in the bytes of a part, of each up to a torn tail, or up to a damage.
 
     Raises:
         CorruptError: If they hold what is neither a row nor a header.
@@ -124,7 +126,9 @@ def parse_part(start: int, *data: bytes) -> Batch:
     flushes: dict[str, int] = {}
     keys: dict[int, list[str]] = {}
     rows: dict[str, list[Row]] = {}
-    for payload in itertools.chain.from_iterable(frames.read_frames(piece)[0] for piece in data):
+    pieces = [(piece, *frames.read_frames(piece)) for piece in data]
+    damaged = any(frames.is_damaged(piece, size) for piece, _, size in pieces)
+    for payload in itertools.chain.from_iterable(payloads for _, payloads, _ in pieces):
         decoded = frames.decode(payload)
         try:
             if isinstance(decoded, dict):
@@ -138,7 +142,7 @@ def parse_part(start: int, *data: bytes) -> Batch:
             raise CorruptError(f"A journal holds what this version does not know ({error!r}).") from error
     if not rows.keys() <= flushes.keys():
         raise CorruptError("A journal does not say which flushes its rows become.")
-    return Batch(flushes, rows)
+    return Batch(flushes, rows, damaged)
 
 
 class Journal:

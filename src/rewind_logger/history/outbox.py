@@ -48,7 +48,8 @@ class Outbox:
         self._keys: list[str] | None = None  # those that the present batch said last
         self._closed: deque[Part] = deque()
         self._busy = False
-        self._postponed: deque[tuple[Stream, dict[str, Scalar], int | None, int | None, int]] = deque()
+        # None: leave.
+        self._postponed: deque[tuple[Stream, dict[str, Scalar], int | None, int | None, int] | None] = deque()
         self._kept = False
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
@@ -127,7 +128,11 @@ class Outbox:
     def _catch_up(self) -> None:
         """Write rows that came in the midst of something else."""
         while self._postponed and not self._busy:
-            self.append(*self._postponed.popleft())
+            row = self._postponed.popleft()
+            if row is None:
+                self.leave()
+            else:
+                self.append(*row)
 
     def move(self, root: Path | None) -> None:
         """Move the journal to that of another run, before the first opening."""
@@ -137,17 +142,22 @@ class Outbox:
         """Note the writer's claim in the journal."""
         self._journal.claimed(n)
 
-    def close_batch(self) -> None:
-        """Close the present batch, if it has rows, so that `first` comes to it."""
+    def close_batch(self) -> bool:
+        """Close the present batch, if it has rows, so that `first` comes to it.
+
+        Returns:
+            Whether that was done. False to a signal's handler that has come into the writing of a row: this closes it.
+        """
         if self._busy:
-            self._points = FLUSH_POINTS  # the row that is being written closes it
-            return
+            self._points = FLUSH_POINTS
+            return False
         self._busy = True
         try:
             self._close()
         finally:
             self._busy = False
             self._catch_up()
+        return True
 
     def first(self, start: int) -> Batch | None:
         """Return the oldest closed batch, None if there is none; it stays until `drop_first`.
@@ -161,7 +171,7 @@ class Outbox:
         return self._closed[0].read(start) if self._closed else None
 
     def drop_first(self, *, keep: bool = False) -> None:
-        """Let the oldest closed batch go: it is in the store, or its file is kept because it is damaged."""
+        """Let the oldest closed batch go: what can be read of it is in the store. A damaged one keeps its file."""
         part = self._closed.popleft()
         if keep:
             self._kept = True
@@ -170,7 +180,9 @@ class Outbox:
 
     def leave(self) -> None:
         """Stop. The journal is removed if nothing waits in it, and else left for the next opening."""
-        self.close_batch()
+        if not self.close_batch():
+            self._postponed.append(None)  # as soon as the row is written that a signal's handler has come into
+            return
         if not self._closed and not self._kept:
             self._journal.discard()
             return

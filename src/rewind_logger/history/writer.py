@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import os
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 
-from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError
+from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError, TransientStorageError
 from rewind_logger.history import recovery
 from rewind_logger.history.flusher import Flusher
 from rewind_logger.history.journal import journal_root
@@ -36,6 +38,9 @@ interrupted by a signal whose handler waits for the flusher."""
 
 CLOSE_S = 5.0
 """How long `close` waits for the request that is under way."""
+
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What keeps a file from being read that is there, and whole: the batch is tried again."""
 
 _time_ns = time.time_ns
 
@@ -68,6 +73,7 @@ class Writer:
         self._term: Term | None = None
         self._flusher: Flusher | None = None
         self._draining = threading.Lock()  # one flush at a time
+        self._busy_thread: int | None = None  # that holds it
         self._opened_at = 0.0
         self._next_step = 0
         self._disowned = False
@@ -156,7 +162,8 @@ class Writer:
                 whose failure is raised.
 
         Returns:
-            Whether it is so. False: the time ran out, or the run is not open; the rows are in the journal.
+            Whether it is so. False: the time ran out, or the run is not open; the rows are in the journal. At once
+            False in a signal's handler that has come into the writing of a row, which ends after it only.
 
         Raises:
             FencedError: If another writer has taken the run over.
@@ -166,9 +173,11 @@ class Writer:
             raise self.fenced
         if self._term is None:
             return False
+        if self._busy_thread == threading.get_ident():
+            return False  # a signal's handler has come into the end of a run, and cannot wait for it
         with self.lock:  # here and not by the flusher: this may be a signal's handler that has come into a `log`
-            if self._outbox is not None:
-                self._outbox.close_batch()
+            if self._outbox is not None and not self._outbox.close_batch():
+                return False
         if self._flusher is not None:
             return self._flusher.request(timeout)
         self._drain()
@@ -185,7 +194,7 @@ class Writer:
         if not self.flush(timeout):
             return False
         self._tidy(closing=True)
-        with self._draining:
+        with self._alone():
             if self._term is not None:
                 self._term.end(state, self._next_step)
         return True
@@ -271,10 +280,20 @@ class Writer:
         if term is not None and outbox is not None:
             self._drain_from(term, outbox)
 
-    def _drain_from(self, term: Term, outbox: Outbox) -> None:
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only one who writes to the store."""
         with self._draining:
+            self._busy_thread = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._busy_thread = None
+
+    def _drain_from(self, term: Term, outbox: Outbox) -> None:
+        with self._alone():
             if self.fenced is not None:
-                return
+                raise self.fenced
             if self.lock.acquire(timeout=LOCK_S):
                 try:
                     outbox.close_batch()
@@ -285,22 +304,28 @@ class Writer:
 
     def _tidy(self, *, closing: bool = False) -> None:
         """Compact. Nothing depends on it, so nothing fails for it."""
-        with self._draining:
+        with self._alone():
             if self._term is None or self.fenced is not None:
                 return
             try:
                 self._term.compact(closing=closing)
             except (RewindError, FileNotFoundError) as error:
                 LOG.info("Segments of run %s could not be put together: %s", self.run, error)
+            except Exception:  # a bug must not end the thread that flushes
+                LOG.exception("Segments of run %s could not be put together.", self.run)
 
     def _flush_first(self, term: Term, outbox: Outbox) -> None:
         try:
             batch = outbox.first(term.opened.start)
             assert batch is not None
         except (CorruptError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _PASSING:
+                raise TransientStorageError(f"The journal {outbox.where} could not be read back: {error}") from error
             LOG.error("A batch of the journal %s is damaged: it is kept, its rows left out. %s", outbox.where, error)
             outbox.drop_first(keep=True)
             return
+        if batch.damaged:
+            LOG.error("A batch of the journal %s is damaged: it is kept, some rows left out.", outbox.where)
         try:
             term.flush(batch.flushes, batch.rows)
         except FencedError as error:
@@ -310,13 +335,14 @@ class Writer:
         for stream in ("metrics", "checkpoints"):
             for row in batch.rows.get(stream, ()):
                 self._next_step = max(self._next_step, row.clock + 1)
-        outbox.drop_first()
+        outbox.drop_first(keep=batch.damaged)
 
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's, and so do its journal and its thread."""
         self._disowned = True
         self._term = self._flusher = self._outbox = None
         self.lock, self._draining = threading.RLock(), threading.Lock()
+        self._busy_thread = None
 
 
 @functools.cache
