@@ -12,6 +12,7 @@ from rewind_logger.history import writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
+from tests.history.machine import Machine
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,9 @@ def storage(request: pytest.FixtureRequest) -> Storage:
     """A store of each kind that needs no server."""
     found: Storage = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def machine(memory: MemoryStorage, tmp_path: Path) -> Machine:
+    """A machine with a disk of its own, and the store `memory`."""
+    return Machine(memory, tmp_path / "disk")

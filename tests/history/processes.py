@@ -33,9 +33,9 @@ class Script:
         stdin.flush()
 
     def kill(self) -> None:
-        """Kill it, as `kill -9` does."""
+        """Kill it, as `kill -9` does; what it started lives on."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
     def end(self) -> str:
         """Wait for its end, which must be a good one; return what it said on stderr."""

@@ -1,0 +1,110 @@
+"""A signal's handler that comes into the midst of the writer's own work, at a place where it hurts most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rewind_logger.history.journal import Journal
+from rewind_logger.history.term import Term
+from rewind_logger.storage.memory import MemoryStorage
+from tests.history.lines import end, line, log, opened, read
+from tests.history.machine import BROUGHT_IN, Machine
+
+Handler = Callable[[], None]
+
+
+def interrupt_a_row(monkeypatch: pytest.MonkeyPatch, handler: Handler, *, before: bool = False) -> None:
+    """Call the handler once, just before or just after a row is written."""
+    write = Journal.append
+    called: list[bool] = []
+
+    def interrupted(journal: Journal, data: bytes) -> None:
+        if not before:
+            write(journal, data)
+        if not called:
+            called.append(True)
+            handler()
+        if before:
+            write(journal, data)
+
+    monkeypatch.setattr(Journal, "append", interrupted)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("same_keys", [False, True])
+def test_a_row_within_a_row_disturbs_neither(
+    same_keys: bool, before: bool, machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = opened(machine)
+    keys, other = ["a"], ["b", "a"]
+
+    def handler() -> None:
+        if same_keys:
+            writer.append_metrics(keys, [1], 1, None)
+        else:
+            writer.append_metrics(other, [-1, 1], 1, None)
+
+    interrupt_a_row(monkeypatch, handler, before=before)
+    writer.append_metrics(keys, [0], 0, None)
+    writer.append_metrics(keys, [2], 2, None)
+    assert writer.flush()
+    assert read(memory) == line(range(3))
+    end(writer)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_flush_within_a_row_says_that_it_cannot_be(
+    background: bool, machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is not stored before the handler has ended, so the handler must not wait for that."""
+    writer = opened(machine, background=background)
+    outcomes: list[bool] = []
+
+    def handler() -> None:
+        log(writer, [1])
+        outcomes.append(writer.flush())
+
+    interrupt_a_row(monkeypatch, handler)
+    log(writer, [0])
+    assert outcomes == [False]
+    log(writer, [2])
+    assert writer.flush()
+    assert read(memory) == line(range(3))
+    end(writer)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_close_within_a_row_comes_after_it(
+    before: bool, machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = opened(machine)
+    interrupt_a_row(monkeypatch, writer.close, before=before)
+    log(writer, [0])
+    again = opened(machine)
+    assert again.opened is not None
+    assert again.opened.notes == (BROUGHT_IN.format(1),), "the journal was let go, and the row is in it"
+    assert read(memory) == line([0])
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_flush_within_the_end_of_a_run_says_that_it_cannot_be(
+    background: bool, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = opened(memory, background=background)
+    log(writer, range(3))
+    outcomes: list[bool] = []
+    put_end = Term.end
+
+    def interrupted(term: Term, state: str, next_step: int) -> None:
+        log(writer, [3])
+        outcomes.append(writer.flush())
+        put_end(term, state, next_step)
+
+    monkeypatch.setattr(Term, "end", interrupted)
+    assert writer.finish("finished")
+    assert outcomes == [False]
+    assert writer.flush()
+    writer.close()
+    assert read(memory) == line(range(4))

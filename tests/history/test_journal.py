@@ -1,0 +1,249 @@
+"""The journal on a disk that fails, is full, or gives back less than it took."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rewind_logger.errors import StorageError, TransientStorageError
+from rewind_logger.history.writer import Writer
+from rewind_logger.storage.faults import Fault, FaultyStorage, every
+from rewind_logger.storage.local import LocalStorage
+from rewind_logger.storage.memory import MemoryStorage
+from rewind_logger.types import RunRef
+from tests.history.lines import RUN, end, line, log, opened, read
+from tests.history.machine import BROUGHT_IN, Machine, die, journals
+
+
+def left_behind(machine: Machine, rows: int = 3) -> Path:
+    """Leave some rows, of more than one kind, in the journal of a dead writer."""
+    writer = opened(machine)
+    writer.append("metrics", {"a": 0, "text": "ü"}, 0)
+    for step in range(1, rows):
+        writer.append_metrics(KEYS, [step], step, None)
+    die(writer)
+    [folder] = journals(machine)
+    return folder
+
+
+KEYS = ["a"]
+
+
+def whole_frames(data: bytes) -> list[int]:
+    """Return where each frame ends."""
+    ends = [0]
+    while ends[-1] < len(data):
+        ends.append(ends[-1] + 8 + int.from_bytes(data[ends[-1] : ends[-1] + 4], "little"))
+    return ends[1:]
+
+
+def test_a_journal_that_is_torn_anywhere_gives_all_whole_rows(machine: Machine, memory: MemoryStorage) -> None:
+    folder = left_behind(machine)
+    [part] = folder.glob("*.part")
+    data = part.read_bytes()
+    ends = whole_frames(data)  # a header, a row, keys, a row, a row
+    assert ends[-1] == len(data) and len(ends) == 5
+    for cut in range(len(data) + 1):
+        run = RunRef("p", f"torn{cut}")
+        writer = opened(machine, run)
+        die(writer)
+        [torn] = journals(machine, run)
+        [torn_part] = torn.glob("*.part")
+        torn_part.write_bytes(data[:cut])
+        again = opened(machine, run)
+        rows = sum(cut >= ends[i] for i in (1, 3, 4))
+        assert read(memory, run=run) == line(range(rows)), f"cut at byte {cut}"
+        assert again.opened is not None
+        assert again.opened.notes == ((BROUGHT_IN.format(rows),) if rows else ())
+        die(again)
+        assert torn not in journals(machine, run), "what was torn off was never logged: nothing is left of it"
+
+
+def test_nothing_behind_a_damaged_byte_is_made_up(machine: Machine, memory: MemoryStorage) -> None:
+    folder = left_behind(machine)
+    [part] = folder.glob("*.part")
+    data = part.read_bytes()
+    ends = whole_frames(data)
+    for hit in range(ends[0], len(data)):
+        run = RunRef("p", f"hit{hit}")
+        die(opened(machine, run))
+        [damaged] = [path for folder in journals(machine, run) for path in folder.glob("*.part")]
+        damaged.write_bytes(data[:hit] + bytes([data[hit] ^ 0x55]) + data[hit + 1 :])
+        die(opened(machine, run))
+        found = read(memory, run=run)
+        before = sum(hit >= ends[i] for i in (1, 3, 4))
+        assert found[:before] == line(range(before)), f"hit at byte {hit}: the rows before it are whole"
+        assert set(found) <= set(line(range(3)))
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_damage_within_a_journal_is_named_and_its_file_is_kept(
+    alive: bool, machine: Machine, memory: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lies behind it cannot be brought in, but whoever reads the message may still have it read."""
+    writer = opened(machine)
+    log(writer, range(5))
+    [part] = [path for folder in journals(machine) for path in folder.glob("*.part")]
+    data = part.read_bytes()
+    hit = whole_frames(data)[3] - 1
+    part.write_bytes(data[:hit] + bytes([data[hit] ^ 1]) + data[hit + 1 :])
+    if alive:
+        assert writer.flush()
+        log(writer, [5])
+        end(writer)
+    else:
+        die(writer)
+        end(opened(machine))
+    [warning] = warnings(caplog)
+    assert "is damaged: it is kept" in warning and str(part.parent) in warning
+    assert part.exists()
+    assert read(memory) == line([0, 1, 5] if alive else [0, 1])
+    end(opened(machine))
+    assert part.exists()
+    assert read(memory) == line([0, 1, 5] if alive else [0, 1]), "nothing of it is brought in twice"
+
+
+def test_a_batch_that_cannot_be_read_for_want_of_descriptors_is_tried_again(
+    machine: Machine, memory: MemoryStorage
+) -> None:
+    writer = opened(machine)
+    log(writer, range(5))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    taken = [os.dup(0) for _ in range(3)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(*taken, used) + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        with pytest.raises(TransientStorageError, match="could not be read back"):
+            writer.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+    assert writer.flush()
+    assert read(memory) == line(range(5))
+    end(writer)
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Refuse what would make a file larger than that; the system then writes what still fits, as on a full disk."""
+    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # Python sees to that
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said, above all details."""
+    return [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+def test_on_a_full_disk_training_goes_on_and_every_row_comes_into_the_store(
+    machine: Machine, memory: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = opened(machine)
+    with small_files(200):
+        log(writer, range(50))  # the disk is full within a row
+    log(writer, range(50, 60))
+    assert len(warnings(caplog)) == 1
+    assert "cannot be written (No space left on device): rows are held in memory" in warnings(caplog)[0]
+    assert "Make room there" in warnings(caplog)[0]
+    assert writer.flush()
+    assert read(memory) == line(range(60))
+    log(writer, [60])
+    die(writer)
+    assert opened(machine).opened.notes == (BROUGHT_IN.format(1),), "the next batch is on disk again"  # type: ignore[union-attr]
+    assert read(memory) == line(range(61))
+
+
+def test_a_row_that_was_cut_by_a_full_disk_does_not_hide_those_before(machine: Machine, memory: MemoryStorage) -> None:
+    """Killed then, what had been held in memory only is lost, as was said."""
+    writer = opened(machine)
+    with small_files(200):
+        log(writer, range(50))
+        die(writer)
+    end(opened(machine))
+    rows = read(memory)
+    assert 1 <= len(rows) < 50
+    assert rows == line(range(len(rows)))
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_without_a_place_for_a_journal_rows_go_through_memory(
+    local: LocalStorage, background: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    (local.local_path / "p/a").mkdir(parents=True)
+    (local.local_path / "p/a/j").write_bytes(b"in the way")
+    writer = opened(local, background=background)
+    assert len(warnings(caplog)) == 1
+    assert "rows are held in memory until they are in the store, and a crash would lose those" in warnings(caplog)[0]
+    for step in range(5):
+        log(writer, [step])
+        assert writer.flush()
+    end(writer)
+    assert read(local) == line(range(5))
+    assert len(warnings(caplog)) == 1
+
+
+def test_rows_in_memory_that_never_came_into_their_store_are_named(
+    memory: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = FaultyStorage(memory)
+    writer = opened(storage)
+    log(writer, [0])
+    storage.plan = every("put", Fault("before", TransientStorageError("It is away.")))
+    with pytest.raises(StorageError):
+        writer.flush()
+    writer.close()
+    assert warnings(caplog) == ["Rows that were held in memory only never came into their store, and are lost."]
+
+
+def test_where_files_cannot_be_locked_rows_go_through_memory(
+    machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on some network file systems."""
+
+    def refuse(fd: int, command: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    writer = opened(machine)
+    log(writer, range(3))
+    end(writer)
+    assert "No locks available" in warnings(caplog)[0]
+    assert read(memory) == line(range(3))
+    monkeypatch.undo()
+    die(opened(machine))
+
+
+def test_a_writer_leaves_no_open_file_behind(local: LocalStorage) -> None:
+    def descriptors() -> set[str]:
+        return {path.name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+
+    end(opened(local))
+    before = len(descriptors())
+    for turn in range(20):
+        writer = opened(local, background=turn % 2 == 0)
+        log(writer, range(3))
+        writer.flush()
+        log(writer, [3])
+        if turn % 3 == 0:
+            opened(local).close()  # which stops it
+        writer.close()
+        Writer(local, RUN).close()
+    assert len(descriptors()) == before
