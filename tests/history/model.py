@@ -25,6 +25,8 @@ import greenlet
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rewind_logger.errors import RewindError, RunNotFoundError, StorageError, TransientStorageError
+from rewind_logger.format import names
+from rewind_logger.format.documents import decode_base
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, reader
 from rewind_logger.history.opening import Opened, OpenRequest
@@ -104,6 +106,7 @@ class Schedule:
         self.folder = folder / str(seed)
         self.runs = [RunRef("p", "a")]
         self.forks: dict[RunRef, OpenRequest] = {}
+        self.disputed: set[tuple[str, int]] = set()
         self.serial = 0
 
     def run(self) -> Truth:
@@ -192,7 +195,7 @@ class Schedule:
     def _turns(self, writer: Writer, request: OpenRequest) -> None:
         clock = self._open(writer, request)
         waiting: list[int] = []
-        for _ in range(self.random.randrange(1, 8)):
+        for _ in range(self.random.choice([1, 2, 3, 4, 5, 6, 7, 20])):
             action = self.random.random()
             if action < 0.1:
                 cut = self.random.randrange(clock + 1)
@@ -267,15 +270,31 @@ class Schedule:
             except RunNotFoundError:
                 assert not [i for i in self.truth.acknowledged if self.truth.logged[i].run == run]
                 continue
+            self._find_disputed(run, head)
             for record in head.revisions:
                 kept = expected[str(run), record.number] = self._expected(run, record, expected)
                 self._compare(run, record, head, kept)
+
+    def _find_disputed(self, run: RunRef, head: View) -> None:
+        """Find the revisions that an opening began which was fenced before it had its base, and so never came to be.
+
+        A run that was forked in that moment was forked from such a revision: the rows are those that its base says, and
+        its number may by now be that of another.
+        """
+        paths = RunPaths(run)
+        for folder in self.store.list(paths.terms):
+            path = names.base(f"{paths.terms}/{folder.name}")
+            with contextlib.suppress(FileNotFoundError):
+                record = decode_base(self.store.read(path), run, path).revisions[-1]
+                known = head.revisions[record.number - 1] if record.number <= len(head.revisions) else None
+                if known is None or known.created_ms != record.created_ms or known.cut != record.cut:
+                    self.disputed.add((str(run), record.number))
 
     def _expected(self, run: RunRef, record: RevisionRecord, expected: dict[tuple[str, int], set[int]]) -> set[int]:
         """Return the rows that a revision must have: its own, and those it kept of the one that it was opened from."""
         logged = self.truth.logged
         own = {i for i in self.truth.acknowledged if (logged[i].run, logged[i].revision) == (run, record.number)}
-        if record.parent is None:
+        if record.parent is None or record.parent in self.disputed:
             return own
         inherited = expected[record.parent]
         if record.parent[0] != str(run):  # the parent may have gone on since

@@ -20,7 +20,7 @@ from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
 from tests.history.model import Rules, Schedule
 
-PARTS = 20
+PARTS = 50
 EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "32000"))
 """Schedules of the long variants together."""
 
@@ -30,9 +30,9 @@ ONE_AFTER_THE_OTHER: dict[str, Any] = {"writers": 1, "machines": 1, "kill": 0.02
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything happen after a few rows that else takes thousands."""
-    monkeypatch.setattr(compact, "FAN_IN", 3)
+    monkeypatch.setattr(compact, "FAN_IN", 2)
     monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
-    monkeypatch.setattr(compact, "MAX_POINTS", 12)
+    monkeypatch.setattr(compact, "MAX_POINTS", 4)
     monkeypatch.setattr(compact, "LONG_LINEAGE", 3)
     monkeypatch.setattr(view, "LONG_LINEAGE", 3)
     monkeypatch.setattr(opening, "PLANNED_FILES", 1)
