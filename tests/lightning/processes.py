@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.lightning.small", "rewind_logger.lightning.callback"])
+_context.set_forkserver_preload(["tests.lightning.small", "rewind_logger.lightning.callback", "s3fs"])
 
 
 class Ended(NamedTuple):

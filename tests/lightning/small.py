@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from torch.utils.data import DataLoader
 
@@ -100,7 +100,7 @@ def trainer(folder: Path, logger: Logger | Sequence[Logger], *callbacks: Callbac
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
             **options,
         }
     )

@@ -182,7 +182,8 @@ class Fit(Attachment):
                     f"training begins anew in run {logger._ref}, which has {opened.start} steps: its rows go on from "
                     "there. To resume, pass ckpt_path to fit; to keep them apart, give the logger another version."
                 )
-            self._find_gap(opened.start)
+            if self.loaded is not None:
+                self._look_at(self.loaded, opened.start)
         self._open_since_start = True
 
     def _retry(self) -> bool:
@@ -207,11 +208,18 @@ class Fit(Attachment):
         self._run.config.update(self._held_config)
         self._held_rows, self._held_config = [], {}
 
+    def _look_at(self, loaded: Loaded, start: int) -> None:
+        """Note where the checkpoint lies with which the run goes on, and what is missing before it."""
+        mark = next((mark for mark in loaded.marks if mark.next_step == start), None)
+        if mark is None:
+            return
+        if loaded.path is not None:
+            self._saves.loaded(self._run, mark, loaded.path)
+        if mark.row_pending:
+            self._find_gap(start)
+
     def _find_gap(self, start: int) -> None:
         """Record rows that were lost with their machine: logged after the checkpoint, and not in the store yet."""
-        marks = [mark for mark in self.loaded.marks if mark.next_step == start] if self.loaded is not None else []
-        if not (marks and marks[0].row_pending):
-            return
         run, step = self._run, start - 1
         try:
             rows = reader.count(run._storage, resolve(run._storage, run._ref), "metrics", start=step)

@@ -61,6 +61,11 @@ class Saves:
         told = {"nonce": nonce, "path": relative, "score": info.score, "monitor": info.monitor}
         run._mark({"path": json.dumps(told)}, next_step - 1)
 
+    def loaded(self, run: Run, mark: Mark, path: str) -> None:
+        """Say where a checkpoint was loaded from: of one that no `ModelCheckpoint` saved, nothing told its path yet."""
+        told = {"nonce": mark.nonce, "loaded": _relative(path, run._storage.url)}
+        run._mark({"path": json.dumps(told)}, mark.next_step - 1)
+
     def _add(self, run: Run, trainer: Trainer, nonce: str, next_step: int, path: str | None, saver: Any) -> None:
         info = checkpoint_info(trainer, saver)
         told = {

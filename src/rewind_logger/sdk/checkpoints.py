@@ -2,7 +2,8 @@
 
 A save is one row with the value `mark`, JSON text with the checkpoint's nonce, next_step, global_step, epoch, score,
 monitor and path. What becomes known later comes in further rows, with the value `path`: JSON text with the nonce and
-what is new. A path that begins with `./` is relative to the store.
+what is new, which may be `loaded`: from where it was loaded, if nothing told where it was saved. A path that begins
+with `./` is relative to the store.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Checkpoint:
     """A checkpoint that was saved while the run was logged."""
 
     path: str | None
-    """Where it was saved, a path or URL that can be opened; None as far as that is not known."""
+    """Where it was saved, or loaded from: a path or URL that can be opened; None as far as that is not known."""
     next_step: int
     """The first training step that is done after it is loaded: it is the position `?_step=next_step - 1`."""
     global_step: int | None
@@ -60,7 +61,7 @@ def checkpoints(rows: Iterable[Row], store: str) -> list[Checkpoint]:
                 ) from error
     return [
         Checkpoint(
-            path=_resolved(mark.get("path"), store),
+            path=_resolved(mark.get("path") or mark.get("loaded"), store),
             next_step=mark["next_step"],
             global_step=mark.get("global_step"),
             epoch=mark.get("epoch"),
