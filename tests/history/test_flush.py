@@ -1,0 +1,204 @@
+"""When rows go to the store: for their number, for their age, on demand, and again after a failure."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from rewind_logger.errors import StorageError, TransientStorageError
+from rewind_logger.format import segment
+from rewind_logger.history import flusher, reader
+from rewind_logger.history import writer as writing
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.outbox import FLUSH_POINTS
+from rewind_logger.history.view import resolve
+from rewind_logger.history.writer import Writer
+from rewind_logger.storage.base import Storage
+from rewind_logger.storage.faults import Fault, FaultyStorage, Plan, Request, every
+from rewind_logger.storage.local import LocalStorage
+from rewind_logger.storage.memory import MemoryStorage
+from tests.history.lines import RUN, end, line, log, opened, read
+
+NEVER = 3600.0
+
+
+class Watched(MemoryStorage):
+    """A store in memory that tells when a segment has come."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.arrived = threading.Semaphore(0)
+
+    def put(self, path: str, data: bytes) -> None:
+        super().put(path, data)
+        if path.endswith(".parquet"):
+            self.arrived.release()
+
+    def wait(self) -> None:
+        assert self.arrived.acquire(timeout=60), "nothing came"
+
+
+@pytest.fixture
+def watched(memory: MemoryStorage) -> Watched:
+    return Watched(memory.url)
+
+
+def segment_sizes(storage: Storage) -> list[int]:
+    """Return the number of rows of each segment."""
+    view = resolve(storage, RUN)
+    return [len(segment.decode(storage.read(file.path))) for file in reader.files(storage, view, "metrics")]
+
+
+def test_rows_go_to_the_store_once_there_are_65536_points(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FLUSH_POINTS == 1 << 16
+    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
+    writer = opened(watched, background=True)
+    log(writer, range(FLUSH_POINTS - 1))
+    assert writer._outbox is not None and not writer._outbox.full
+    log(writer, [FLUSH_POINTS - 1])
+    watched.wait()
+    log(writer, [FLUSH_POINTS])
+    writer.flush()
+    assert segment_sizes(watched) == [FLUSH_POINTS, 1]
+    writer.close()
+
+
+def test_a_row_of_so_many_points_goes_at_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
+    writer = opened(watched, background=True)
+    writer.append("metrics", {f"metric {i}": i for i in range(FLUSH_POINTS)}, 0)
+    watched.wait()
+    writer.close()
+
+
+def test_a_row_goes_to_the_store_by_itself_once_it_is_old(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "REMOTE_AGE_S", (0.01, 0.01))
+    writer = opened(watched, background=True)
+    for step in range(3):
+        log(writer, [step])
+        watched.wait()
+    writer.close()
+    assert read(watched) == line(range(3))
+
+
+def waits(writer: Writer, *, open_for: float) -> float:
+    """Return for how many seconds a row waits that comes when the run has been open for so long."""
+    log(writer, [0])
+    assert writer._outbox is not None and writer._outbox.since is not None
+    writer._opened_at = writer._outbox.since - open_for
+    due = writer._due()
+    assert due is not None
+    return due - writer._outbox.since
+
+
+@pytest.mark.parametrize("open_for", [0.0, 60.0, 86_400.0])
+def test_on_a_local_store_a_row_waits_one_second(open_for: float, local: LocalStorage) -> None:
+    assert waits(opened(local), open_for=open_for) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("open_for", "seconds"), [(0.0, 1.0), (10.0, 1.0), (60.0, 3.0), (300.0, 15.0), (600.0, 30.0), (86_400.0, 30.0)]
+)
+def test_on_a_remote_store_it_waits_longer_the_longer_the_run(
+    open_for: float, seconds: float, memory: MemoryStorage
+) -> None:
+    assert waits(opened(memory), open_for=open_for) == pytest.approx(seconds)
+
+
+def test_nothing_is_due_where_nothing_waits(memory: MemoryStorage) -> None:
+    writer = opened(memory)
+    assert writer._due() is None
+    log(writer, [0])
+    assert writer._due() is not None and writer.waiting
+    writer.flush()
+    assert writer._due() is None and not writer.waiting
+
+
+def test_flush_brings_everything_that_was_logged_before_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "LOCAL_AGE_S", NEVER)
+    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
+    writer = opened(storage, background=True)
+    for step in range(5):
+        log(writer, [step])
+        assert writer.flush()
+        assert read(storage) == line(range(step + 1))
+    writer.close()
+
+
+def test_rows_of_the_opening_go_with_it(storage: Storage) -> None:
+    """What is logged before a run is opened gets the step at which it is."""
+    end(opened(storage))
+    writer = Writer(storage, RUN, background=False)
+    writer.append("metrics", {"a": 0}, None)
+    assert not writer.flush()
+    writer.open(OpenRequest())
+    log(writer, [1])
+    end(writer)
+    assert read(storage) == line(range(2))
+
+
+def test_a_store_that_is_away_stops_nothing_and_is_tried_again(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flusher, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(flusher, "LAST_RETRY_S", 0.002)
+    faulty = FaultyStorage(memory)
+    writer = opened(faulty, background=True)
+    away = every("put", Fault("before", TransientStorageError("It is away.")))
+    attempts = threading.Semaphore(0)
+
+    def plan(request: Request) -> Fault | None:
+        attempts.release()
+        return away(request)
+
+    faulty.plan = plan
+    for step in range(10):
+        log(writer, [step])
+        with pytest.raises(TransientStorageError):
+            writer.flush()
+    assert not writer.flush(0.01), "the time runs out, and the rows wait"
+    for _ in range(20):
+        assert attempts.acquire(timeout=60)
+    assert read(memory) == []
+    faulty.plan = None
+    assert writer.flush(60)
+    assert read(memory) == line(range(10))
+    writer.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "goes on in its journal" in text]) == 1
+    assert said[-1] == "Run p/a is in its store again: everything that waited has arrived."
+
+
+def test_a_store_that_refuses_is_not_waited_for(memory: MemoryStorage) -> None:
+    faulty = FaultyStorage(memory)
+    writer = opened(faulty, background=True)
+    faulty.plan = every("put", Fault("before", StorageError("Access denied.")))
+    log(writer, [0])
+    with pytest.raises(StorageError, match="Access denied"):
+        writer.flush(NEVER)
+    faulty.plan = None
+    assert writer.flush(60)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        every("put", Fault("after", TransientStorageError("The reply was lost."))),
+        every("read", Fault("before", TransientStorageError("Who owns the run could not be asked."))),
+    ],
+)
+def test_a_segment_that_was_put_and_not_acknowledged_is_put_again_and_not_doubled(
+    plan: Plan, memory: MemoryStorage
+) -> None:
+    faulty = FaultyStorage(memory)
+    writer = opened(faulty)
+    log(writer, [0])
+    faulty.plan = plan
+    with pytest.raises(TransientStorageError):
+        writer.flush()
+    log(writer, [1])
+    faulty.plan = None
+    assert writer.flush()
+    assert read(memory) == line(range(2))
