@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -51,8 +52,16 @@ def test_a_misspelled_project_is_answered_with_those_that_are_there(runs: str) -
 def test_of_many_runs_the_closest_are_named(url: str) -> None:
     for number in range(8):
         rewind_logger.init(dir=url, project="digits", id=f"run-{number}").finish()
-    with pytest.raises(RunNotFoundError, match=r"has run-7(, run-\d){4} and 3 more\."):
+    with pytest.raises(RunNotFoundError, match=r"has run-7(, run-\d){4} and others\."):
         open_store(url).run("digits/run-77")
+
+
+def test_a_run_that_was_never_opened_is_not_named(runs: str) -> None:
+    Path(runs, "digits", "r12", "j").mkdir(parents=True)  # as a journal leaves it
+    with pytest.raises(RunNotFoundError) as caught:
+        open_store(runs).run("digits/r13")
+    assert "Project digits has r1, " in str(caught.value)
+    assert "r12" not in str(caught.value)
 
 
 def test_a_wrong_store_is_noticed(runs: str) -> None:

@@ -55,7 +55,7 @@ def find(storage: Storage, name: str) -> RunRef:
     if len(found) == 1:
         return found[0]
     if not found:
-        known = f"It has {_closest(name, list(map(str, every)))}." if every else _EMPTY
+        known = f"It has {_listed(_closest(name, list(map(str, every))))}." if every else _EMPTY
         raise RunNotFoundError(f"There is no run {name!r} in {storage.url}. {known}")
     several = ", ".join(map(str, found))
     raise RunNotFoundError(f"Several runs in {storage.url} have the id {name!r}: {several}. Name one with its project.")
@@ -67,13 +67,16 @@ def not_found(storage: Storage, run: RunRef) -> RunNotFoundError:
 
 
 def there_is(storage: Storage, run: RunRef) -> str:
-    """Return a sentence, after a space, on what there is where a run was looked for; it takes one or two listings."""
+    """Return a sentence, after a space, on what there is where a run was looked for; it takes a few listings."""
     try:
-        # Its own folder may be there all the same: on a local disk the journal of a writer is, before the run is.
-        if siblings := _folders(storage, run.project, run.id):
-            return f" Project {run.project} has {_closest(run.id, siblings)}."
-        if projects := _folders(storage, "", run.project):
-            return f" There is no project {run.project} either, but {_closest(run.project, projects)}."
+        siblings = _closest(run.id, _folders(storage, run.project))
+        # A folder without a claim is that of a run which was never opened; a journal may lie there.
+        listings = storage.map_lists([f"{run.project}/{name}" for name in siblings])
+        siblings = [name for name, found in zip(siblings, listings, strict=True) if any(i.name == "m" for i in found)]
+        if siblings:
+            return f" Project {run.project} has {_listed(siblings)}."
+        if projects := [name for name in _folders(storage, "") if name != run.project]:
+            return f" There is no project {run.project} either, but {_listed(_closest(run.project, projects))}."
     except StorageError:
         return ""
     return f" {_EMPTY}"
@@ -82,12 +85,15 @@ def there_is(storage: Storage, run: RunRef) -> str:
 _EMPTY = "Nothing is there: is it the right store?"
 
 
-def _folders(storage: Storage, folder: str, without: str) -> list[str]:
-    return [info.name for info in storage.list(folder) if info.size is None and info.name != without]
+def _folders(storage: Storage, folder: str) -> list[str]:
+    return [info.name for info in storage.list(folder) if info.size is None]
 
 
-def _closest(name: str, names: list[str]) -> str:
-    """Return some of the names as a list for people, those most like `name` first."""
-    shown = difflib.get_close_matches(name, names, _NAMED, 0.0)
-    others = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {others:,} more" if others else "")
+def _closest(name: str, names: list[str]) -> list[str]:
+    """Return the names most like one, the most alike first; one too many, where there are more than are listed."""
+    return difflib.get_close_matches(name, names, _NAMED + 1, 0.0)
+
+
+def _listed(names: list[str]) -> str:
+    """Return names as a list for people."""
+    return ", ".join(names[:_NAMED]) + (" and others" if len(names) > _NAMED else "")
