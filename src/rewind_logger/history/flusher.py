@@ -21,7 +21,7 @@ class Flusher:
     """Runs `drain` when it is due or asked for, and `tidy` after each that succeeded."""
 
     def __init__(
-        self, name: str, drain: Callable[[], None], tidy: Callable[[], None], due: Callable[[], float | None]
+        self, name: str, drain: Callable[[], object], tidy: Callable[[], None], due: Callable[[], float | None]
     ) -> None:
         """Start the thread.
 

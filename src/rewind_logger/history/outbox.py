@@ -81,8 +81,9 @@ class Outbox:
         try:
             index = _INDEX[stream]
             row = self._rows[index]
-            self._journal.append(frame(encode_row(index, row, clock, step, time_ms, values)))
-            self._rows[index] = row + 1
+            data = frame(encode_row(index, row, clock, step, time_ms, values))
+            self._rows[index] = row + 1  # before the write, within which a Ctrl-C may come: no number is given twice
+            self._journal.append(data)
             self._points += len(values)
             self._see_to_batch()
         finally:
@@ -103,11 +104,14 @@ class Outbox:
         try:
             row = self._rows[_METRICS]
             data = frame_values(values, _METRICS, row, clock, step, time_ms)
-            if keys is not self._keys:
-                data = frame(encode_keys(_METRICS, keys)) + data
-                self._keys = keys
-            self._journal.append(data)
             self._rows[_METRICS] = row + 1
+            if keys is self._keys:
+                self._journal.append(data)
+            else:
+                data = frame(encode_keys(_METRICS, keys)) + data
+                self._keys = None  # until they are surely written: a Ctrl-C may come
+                self._journal.append(data)
+                self._keys = keys
             self._points += len(values)
             if self._points >= FLUSH_POINTS or self.since is None:
                 self._see_to_batch()

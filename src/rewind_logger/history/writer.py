@@ -180,7 +180,8 @@ class Writer:
                 return False
         if self._flusher is not None:
             return self._flusher.request(timeout)
-        self._drain()
+        if self._background or not self._drain():
+            return False  # another thread is opening the run anew
         self._tidy()
         return True
 
@@ -274,11 +275,16 @@ class Writer:
         least, most = REMOTE_AGE_S
         return since + min(most, max(least, (since - self._opened_at) / 20))
 
-    def _drain(self) -> None:
-        """Bring every row that was appended before the call into the store."""
+    def _drain(self) -> bool:
+        """Bring every row that was appended before the call into the store; False where no term is open for them."""
         term, outbox = self._term, self._outbox
-        if term is not None and outbox is not None:
-            self._drain_from(term, outbox)
+        if outbox is None:
+            return True
+        # While the run is opened anew, rows that come belong to the term that is to come.
+        if term is None or term.opened.base.nonce != outbox.nonce:
+            return False
+        self._drain_from(term, outbox)
+        return True
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
