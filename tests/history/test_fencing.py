@@ -22,6 +22,7 @@ from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position
 from tests.history.lines import RUN, Line, end, forked, line, log, opened, read
+from tests.history.machine import Machine, die, waiting
 from tests.history.processes import HEAD, running
 
 
@@ -201,6 +202,26 @@ def test_a_fork_does_not_stop_its_parent(storage: Storage) -> None:
     log(parent, range(3, 6))
     assert parent.flush()
     assert read(storage) == line(range(6))
+
+
+def test_a_fork_does_not_bring_rows_into_a_parent_that_another_machine_writes(
+    memory: MemoryStorage, machine: Machine
+) -> None:
+    """That would take the run over. They wait until it is opened here."""
+    early = Writer(machine, RUN, background=False)
+    end(opened(memory))
+    log(early, [7])  # and was killed before it could open the run
+    die(early)
+    parent = opened(memory)
+    log(parent, range(3))
+    parent.flush()
+    late = Writer(machine, RUN, background=False)
+    log(late, [8])
+    die(late)
+    end(forked(machine, "b", 2))
+    log(parent, [3])
+    assert parent.flush()
+    assert sorted(waiting(machine)) == [7, 8]
 
 
 def test_a_refused_opening_does_not_stop_the_writer(storage: Storage) -> None:

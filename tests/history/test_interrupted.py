@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from rewind_logger.history import reader
 from rewind_logger.history.journal import Journal
 from rewind_logger.history.term import Term
+from rewind_logger.history.view import resolve
 from rewind_logger.storage.memory import MemoryStorage
-from tests.history.lines import end, line, log, opened, read
+from tests.history.lines import RUN, end, line, log, opened, read
 from tests.history.machine import BROUGHT_IN, Machine
 
 Handler = Callable[[], None]
@@ -51,6 +53,38 @@ def test_a_row_within_a_row_disturbs_neither(
     writer.append_metrics(keys, [2], 2, None)
     assert writer.flush()
     assert read(memory) == line(range(3))
+    end(writer)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("same_length", [False, True])
+def test_a_ctrl_c_within_a_row_costs_that_row_at_most(
+    before: bool, same_length: bool, machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a notebook it is common, and the run goes on."""
+    first, second = ["a"], ["b"] if same_length else ["b", "c"]
+    writer = opened(machine)
+    writer.append_metrics(first, [0], 0, None)
+
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    interrupt_a_row(monkeypatch, ctrl_c, before=before)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append_metrics(second, [1] * len(second), 1, None)
+    writer.append_metrics(second, [2] * len(second), 2, None)
+    writer.append_metrics(first, [3], 3, None)
+    interrupt_a_row(monkeypatch, ctrl_c, before=before)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append_metrics(second, [4] * len(second), 4, None)
+    writer.append_metrics(first, [5], 5, None)
+    writer.append("metrics", {"a": 6}, 6)
+    assert writer.flush()
+    expected = {0: first, 1: second, 2: second, 3: first, 4: second, 5: first, 6: first}
+    rows = reader.read_rows(memory, resolve(memory, RUN), "metrics")
+    assert [row.clock for row in rows if row.clock not in (1, 4)] == [0, 2, 3, 5, 6]
+    for row in rows:
+        assert dict(row.values) == dict.fromkeys(expected[row.clock], row.clock)
     end(writer)
 
 

@@ -12,6 +12,8 @@ from rewind_logger.errors import FencedError
 from rewind_logger.history import journal, outbox, reader
 from rewind_logger.history import writer as writing
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
@@ -113,6 +115,34 @@ def test_eight_threads_log_while_the_run_is_opened_again_and_again(machine: Mach
     writer.close()
     check(rows_of(memory), 500)
     assert waiting(machine) == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_flush_between_two_terms_puts_nothing_into_the_first(
+    background: bool, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that come while the run is opened anew have the flush numbers of the next term."""
+    writer = opened(memory, background=background)
+    writer.append("metrics", {"i": 0}, 0)
+    writer.flush()
+    drain_from = Writer._drain_from
+    outcomes: list[bool] = []
+
+    def log_and_flush() -> None:
+        writer.append("metrics", {"i": 1}, 1)
+        outcomes.append(writer.flush())
+
+    def in_between(self: Writer, term: Term, outbox: Outbox) -> None:
+        if outbox is not self._outbox and not outcomes:
+            together(log_and_flush)
+        drain_from(self, term, outbox)
+
+    monkeypatch.setattr(Writer, "_drain_from", in_between)
+    writer.open(OpenRequest())
+    assert outcomes == [False]
+    assert writer.flush()
+    assert [row.values["i"] for row in rows_of(memory)] == [0, 1]
+    writer.close()
 
 
 def test_eight_threads_log_while_another_writer_takes_the_run_over(machine: Machine, memory: MemoryStorage) -> None:
