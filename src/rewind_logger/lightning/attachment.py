@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 class Attachment(ABC):
     """What a logger knows of the call that it logs. Lives on rank 0 only, from `setup` to `finalize`."""
 
-    def __init__(self, logger: RewindLogger, trainer: Trainer, index: int) -> None:
+    def __init__(self, logger: RewindLogger, trainer: Trainer, index: int, outer: Attachment | None = None) -> None:
         """Attach a logger.
 
         Args:
             logger: The logger.
             trainer: Whose loggers it is among.
             index: Its place among the trainer's loggers of ours.
+            outer: The attachment to come back to, where a call comes within another trainer's.
         """
         self._logger = logger
         self._trainer = weakref.ref(trainer)
         self._index = index
+        self.outer = outer
         self.loaded: Loaded | None = None
         """Where the checkpoint stands that the call has loaded."""
 

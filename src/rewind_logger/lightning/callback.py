@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,7 +26,7 @@ class RewindCallback(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._unplaced: weakref.WeakSet[ModelCheckpoint] = weakref.WeakSet()  # those whose folder follows the logger
+        self._unplaced: list[ModelCheckpoint] = []  # those whose folder follows the logger
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Attach the loggers, under the id that rank 0 has for each."""
@@ -36,7 +35,7 @@ class RewindCallback(Callback):
         # Ours comes before that of the ModelCheckpoints, which then fix their folders.
         for saver in trainer.checkpoint_callbacks:
             if isinstance(saver, ModelCheckpoint) and saver.dirpath is None:
-                self._unplaced.add(saver)
+                self._unplaced.append(saver)
         for index, logger in enumerate(_ours(trainer)):
             known: Any = logger._identify() if trainer.is_global_zero else None
             logger._name, logger._version, logger._named = trainer.strategy.broadcast(known)

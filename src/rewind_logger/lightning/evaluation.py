@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("rewind_logger")
 
+EVALUATED = "evaluated_step"
+"""The column that says of which checkpoint a row is, by its last step, where the run is logged to at another step."""
+
 
 class Evaluation(Attachment):
     """Logs what a model is measured at.
 
-    In the process that trained, rows go to the run at its present step. Elsewhere they become an evaluation of the
-    run, which claims nothing: another process may be training it.
+    In the process that trained, rows go to the run at its present step, and say what was evaluated. Elsewhere they
+    become an evaluation of the run, which claims nothing: another process may be training it.
     """
 
-    def __init__(self, logger: RewindLogger, trainer: Trainer, index: int, kind: str) -> None:
+    def __init__(
+        self, logger: RewindLogger, trainer: Trainer, index: int, kind: str, outer: Attachment | None = None
+    ) -> None:
         """As `Attachment`.
 
         Args:
@@ -39,8 +44,9 @@ class Evaluation(Attachment):
             trainer: Whose loggers it is among.
             index: Its place among the trainer's loggers of ours.
             kind: "validate", "test" or "predict".
+            outer: As `Attachment`.
         """
-        super().__init__(logger, trainer, index)
+        super().__init__(logger, trainer, index, outer)
         self._kind = kind
         self._writer: EvaluationWriter | None = None
         self._waiting: list[tuple[Mapping[str, Any], int | None]] = []  # for a store that is away
@@ -49,7 +55,9 @@ class Evaluation(Attachment):
     def log(self, values: Mapping[str, Any], step: int | None) -> None:
         """Log a row."""
         if self._run._opened is not None:
-            self._run._record(values, self._run.step, self._evaluated_step())
+            evaluated = self._evaluated_step()
+            values = values if evaluated is None else {**values, EVALUATED: evaluated}
+            self._run._record(values, self._run.step, step)
             return
         self._waiting.append((dict(values), step))
         if len(self._waiting) == 1 or self._writer is not None:

@@ -174,7 +174,9 @@ class Fit(Attachment):
             self._run._give(self._held_config)
             opened = self._run._open(decision.request)
             self._held_config = {}
-            logger._next_step = opened.start
+            # An earlier fit may have had no store to log to: its rows come first.
+            waiting = logger._next_step if self.loaded is None else None
+            logger._next_step = max(opened.start, waiting or 0)
             for note in decision.notes:
                 notice.say(note)
             if opened.kind == "resumed" and opened.start and self.loaded is None:

@@ -213,8 +213,8 @@ class RewindLogger(Logger):
             return
         if attachment is not None:
             attachment.end()
-            self._attachment = None
-        elif self._active_run()._opened is None and self._active_run()._writer.waiting:
+            self._attachment = attachment.outer
+        elif status != "failed" and self._active_run()._opened is None and self._active_run()._writer.waiting:
             self._open_plainly()
         run = self._active_run()
         trouble = run._settle("failed" if status == "failed" else "finished", FINISH_TIMEOUT_S)
@@ -229,7 +229,7 @@ class RewindLogger(Logger):
         if stage == "fit":
             self._attachment = self._fit = Fit(self, trainer, index)
         else:
-            self._attachment = Evaluation(self, trainer, index, stage)
+            self._attachment = Evaluation(self, trainer, index, stage, outer=self._attachment)
 
     def _active_run(self) -> Run:
         if self._run is None or self._run._state == "finished":
