@@ -11,6 +11,7 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from rewind_logger import open_store
 from rewind_logger.storage import open_storage
 from tests.conftest import Bucket
 from tests.lightning import processes
@@ -94,3 +95,20 @@ def test_a_row_that_was_lost_with_its_machine_is_named(bucket: Bucket, tmp_path:
     del whole[5]
     assert column(bucket.url, "p/a", storage_options=bucket.storage_options) == whole
     assert "rows of step 5, logged after its checkpoint was saved, were lost with their machine." in said
+
+
+@pytest.mark.parametrize("kill", [9, 11])
+def test_a_row_that_was_never_logged_is_not_called_lost(tmp_path: Path, kill: int) -> None:
+    """An epoch of which nothing is logged at its end: a row might have followed its checkpoint, and none did."""
+    store = str(tmp_path / "store")
+    for callback in (DiesAt(kill, "SIGKILL"), None):
+        callbacks = [ModelCheckpoint(save_last=True), *([] if callback is None else [callback])]
+        ended = processes.run(tmp_path, quiet_epochs, store, callbacks)
+        assert ended.code == (0 if callback is None else -signal.SIGKILL), ended.stderr
+    assert open_store(store).run("p/a").history("loss").to_arrow()["_step"].to_pylist() == [4, 9, 14]
+    assert "were lost" not in ended.stderr
+
+
+def quiet_epochs(store: str, callbacks: list[Callback]) -> None:
+    made = trainer(Path(store), logger(store), *callbacks, max_epochs=2, limit_val_batches=0, log_every_n_steps=5)
+    made.fit(Model(), ckpt_path="last")

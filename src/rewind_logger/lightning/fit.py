@@ -14,7 +14,7 @@ from rewind_logger.history.view import resolve
 from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.checkpoint import Loaded
 from rewind_logger.lightning.mark import Mark
-from rewind_logger.lightning.position import FitClock, row_pending
+from rewind_logger.lightning.position import FitClock
 from rewind_logger.lightning.resume import Decision, decide
 from rewind_logger.lightning.saves import Saves
 from rewind_logger.sdk import notice
@@ -41,7 +41,6 @@ class Fit(Attachment):
         self._clock: FitClock | None = None  # from the start on
         self._open_since_start = False  # not while the store is away
         self._saves = Saves()
-        self._row_pending = False
         # What an open run is given before it is known where the fit begins: a rewind would cut it.
         self._held_rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._held_config: dict[str, Any] = {}
@@ -88,7 +87,7 @@ class Fit(Attachment):
     def start_batch(self) -> None:
         """Note that a batch begins; the rows of the step before are all logged."""
         trainer = self._trainer()
-        self._row_pending = False
+        self._saves.settle(self._run)
         if self._clock is not None and trainer is not None:
             self._clock.start_batch(trainer)
             self._run._advance(self._clock.now(trainer))
@@ -119,7 +118,6 @@ class Fit(Attachment):
         trainer = self._trainer()
         if self._clock is None or trainer is None or not self._retry():
             return None
-        self._row_pending = self._row_pending or row_pending(trainer)
         mark = self._saves.mark(self._run, trainer, self._clock.next_step(trainer))
         self.flush("A checkpoint is saved before its history is in the store")
         return mark
@@ -132,7 +130,7 @@ class Fit(Attachment):
 
     def save(self) -> None:
         """Bring rows of a checkpoint's own step, which come after the save, into the store at once."""
-        if self._row_pending:
+        if self._saves.row_pending:
             self.flush("The row of a checkpoint's own step is not in the store yet")
 
     # The end
@@ -142,6 +140,7 @@ class Fit(Attachment):
         trainer = self._trainer()
         if self._clock is not None and trainer is not None:
             self._retry()
+            self._saves.settle(self._run)
             self._logger._next_step = self._clock.next_step(trainer)
         elif self._run._opened is not None:
             self._release(self._run.step)
@@ -218,17 +217,18 @@ class Fit(Attachment):
         if loaded.path is not None:
             self._saves.loaded(self._run, mark, loaded.path)
         if mark.row_pending:
-            self._find_gap(start)
+            self._find_gap(mark)
 
-    def _find_gap(self, start: int) -> None:
+    def _find_gap(self, mark: Mark) -> None:
         """Record rows that were lost with their machine: logged after the checkpoint, and not in the store yet."""
-        run, step = self._run, start - 1
+        run, start, step = self._run, mark.next_step, mark.next_step - 1
         try:
             rows = reader.count(run._storage, resolve(run._storage, run._ref), "metrics", start=step)
+            lost = rows == 0 and not self._saves.is_settled(run, mark)
         except StorageError as error:
             LOG.warning("Whether step %d of run %s is whole could not be found out: %s", step, run._ref, error)
             return
-        if rows == 0:
+        if lost:
             run._note({"gap": json.dumps([step, start])}, step)
             notice.say(f"rows of step {step}, logged after its checkpoint was saved, were lost with their machine.")
 

@@ -7,6 +7,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from rewind_logger.history import reader
+from rewind_logger.history.view import resolve
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.position import checkpoint_info, row_pending
 from rewind_logger.sdk.run import Run
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 
+SETTLED = "settled"
+"""In a row about a checkpoint: everything of its own step was logged."""
+
+
 class Saves:
     """Marks checkpoints. The mark is made while one is saved; its path is added when Lightning tells it."""
 
     def __init__(self) -> None:
         self._last: str | None = None  # the nonce of the mark that has no path yet
+        self._open: dict[str, int] = {}  # nonces and positions of checkpoints at whose own step rows may follow
 
     def mark(self, run: Run, trainer: Trainer, next_step: int) -> Mark:
         """Add a checkpoint to the run's list, and return what the file says of it.
@@ -32,6 +39,9 @@ class Saves:
         base = run._is_open().base
         self._last = secrets.token_hex(8)
         self._add(run, trainer, self._last, next_step, None, None)
+        pending = row_pending(trainer)
+        if pending:
+            self._open[self._last] = next_step
         return Mark(
             nonce=self._last,
             store=run._storage.url,
@@ -41,8 +51,30 @@ class Saves:
             claim=base.number,
             claim_nonce=base.nonce,
             next_step=next_step,
-            row_pending=row_pending(trainer),
+            row_pending=pending,
         )
+
+    @property
+    def row_pending(self) -> bool:
+        """Whether rows may follow at the own step of a checkpoint."""
+        return bool(self._open)
+
+    def settle(self, run: Run) -> None:
+        """Say that all rows of the checkpoints' own steps were logged: one that is missing then never was."""
+        while self._open:
+            nonce, next_step = self._open.popitem()
+            run._mark({"path": json.dumps({"nonce": nonce, SETTLED: True})}, next_step - 1)
+
+    @staticmethod
+    def is_settled(run: Run, mark: Mark) -> bool:
+        """Return whether that was said of a checkpoint before the run's present opening.
+
+        Raises:
+            StorageError: If the store fails.
+        """
+        rows = reader.read_rows(run._storage, resolve(run._storage, run._ref), "checkpoints")
+        told = [json.loads(str(text)) for row in rows for name, text in row.values.items() if name == "path"]
+        return any(one["nonce"] == mark.nonce and one.get(SETTLED) for one in told)
 
     def saved(self, run: Run, trainer: Trainer, next_step: int, saver: Any) -> None:
         """Add the path of a checkpoint that a `ModelCheckpoint` has just written.
