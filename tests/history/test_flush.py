@@ -170,6 +170,47 @@ def test_a_store_that_is_away_stops_nothing_and_is_tried_again(
     assert said[-1] == "Run p/a is in its store again: everything that waited has arrived."
 
 
+def test_a_flush_is_not_told_of_a_failure_that_began_before_it(memory: MemoryStorage) -> None:
+    begun, asked = threading.Event(), threading.Event()
+    refused: list[bool] = []
+
+    def refuse_once(request: Request) -> Fault | None:
+        if refused or request.verb != "put":
+            return None
+        refused.append(True)
+        begun.set()
+        assert asked.wait(60)
+        return Fault("before", TransientStorageError("It is away."))
+
+    faulty = FaultyStorage(memory)
+    writer = opened(faulty, background=True)
+    faulty.plan = refuse_once
+    log(writer, [0])
+    assert writer._flusher is not None
+    outcomes: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            writer.flush()
+        except TransientStorageError as error:
+            outcomes.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(60)
+    log(writer, [1])
+    second = threading.Thread(target=lambda: outcomes.append(AssertionError()) if not writer.flush() else None)
+    second.start()
+    while writer._flusher._asked < 2:
+        second.join(0.001)
+    asked.set()
+    thread.join(60)
+    second.join(60)
+    assert [type(error) for error in outcomes] == [TransientStorageError], "the first is told, the second is served"
+    assert read(memory) == line(range(2))
+    writer.close()
+
+
 def test_a_store_that_refuses_is_not_waited_for(memory: MemoryStorage) -> None:
     faulty = FaultyStorage(memory)
     writer = opened(faulty, background=True)

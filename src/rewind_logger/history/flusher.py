@@ -40,7 +40,7 @@ class Flusher:
         self._state = threading.Condition()
         self._asked = 0
         self._answered = 0
-        self._attempts = 0
+        self._attempted = 0
         self._failure: Exception | None = None
         self._stopping = False
         self._ended = False
@@ -67,10 +67,11 @@ class Flusher:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._state:
             self._asked += 1
-            mine, attempts = self._asked, self._attempts
+            mine = self._asked
             self.wake()
             while self._answered < mine:
-                failure = self._failure if self._attempts > attempts else None
+                # An attempt that had begun before says nothing about the store as it is now.
+                failure = self._failure if self._attempted >= mine else None
                 if failure is not None and (deadline is None or not isinstance(failure, TransientStorageError)):
                     raise failure
                 if self._ended:
@@ -129,7 +130,7 @@ class Flusher:
                 wait = min(2 * wait, LAST_RETRY_S)
                 failures += 1
             with self._state:
-                self._attempts += 1
+                self._attempted = asked
                 self._failure = error
                 # A writer that is being closed may have left some of it in its journal.
                 if error is None and not self._stopping:
