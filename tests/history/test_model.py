@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rewind_logger.format import names
+from rewind_logger.format import names, segment
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, compact, opening, view
 from rewind_logger.history.opening import Opened, OpenRequest, build, new_claim, publish
@@ -37,6 +38,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "LONG_LINEAGE", 3)
     monkeypatch.setattr(opening, "PLANNED_FILES", 1)
     monkeypatch.setattr(names, "GROUP_SIZE", 3)
+    # The same bytes are read again at every look, and always say the same.
+    monkeypatch.setattr(segment, "decode", functools.lru_cache(1000)(segment.decode))
 
 
 @pytest.fixture(autouse=True)
