@@ -94,7 +94,15 @@ def __getattr__(name: str) -> object:
     module = _LOADED_ON_DEMAND.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(module), name)
+    try:
+        value: object = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("lightning", "torch"):
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs a package that is not installed, {error.name}: pip install 'rewind-logger[lightning]'",
+            name=error.name,
+        ) from error
     globals()[name] = value
     return value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +95,10 @@ def test_the_end_is_told_with_the_last_step(
         run.log({"loss": 0.5}, **last)  # type: ignore[arg-type]
     assert capsys.readouterr().err.splitlines()[-1] == f"rewind-logger: run p/r1 finished at step {told}."
     assert open_store(url).run("p/r1").last_step == told
+
+
+def test_a_missing_extra_is_named() -> None:
+    without = "import sys; sys.modules['lightning'] = None; from rewind_logger import RewindLogger"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    told = "ModuleNotFoundError: RewindLogger needs a package that is not installed, lightning: "
+    assert done.stderr.splitlines()[-1] == f"{told}pip install 'rewind-logger[lightning]'"
