@@ -97,11 +97,12 @@ def __getattr__(name: str) -> object:
     try:
         value: object = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("lightning", "torch"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("lightning", "torch"):
             raise
         raise ModuleNotFoundError(
-            f"{name} needs a package that is not installed, {error.name}: pip install 'rewind-logger[lightning]'",
-            name=error.name,
+            f"{name} needs a package that is not installed, {missing}: pip install 'rewind-logger[lightning]'",
+            name=missing,
         ) from error
     globals()[name] = value
     return value
