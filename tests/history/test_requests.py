@@ -143,6 +143,18 @@ def test_on_s3_an_opening_costs_the_same_for_a_thousand_rows_and_a_million(
     assert abs(long.received - short.received) < 64
 
 
+def test_on_s3_a_flush_is_one_put_and_one_get(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    storage = S3Storage(bucket.url, bucket.storage_options)
+    writer = opened(storage)
+    wire = Wire(storage)
+    for step in range(5):
+        log(writer, [step])
+        writer.flush()
+    assert [sent.partition(" ")[0] for sent in wire.requests] == ["PUT", "GET"] * 5
+    end(writer)
+
+
 def anonymous(sent: str) -> list[str]:
     """Return a request without the nonces in it."""
     verb, _, path = sent.partition(" ")

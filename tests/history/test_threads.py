@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,11 +19,13 @@ from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import FaultyStorage, by_chance
+from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.retry import RetryingStorage
 from rewind_logger.types import Row
 from tests.history.lines import RUN, opened
 from tests.history.machine import Machine, journals, waiting
+from tests.history.processes import running
 
 THREADS = 8
 
@@ -214,3 +217,32 @@ def test_a_close_does_not_tell_a_flush_that_waits_a_lie(memory: MemoryStorage, m
     waiting_one.join(60)
     assert len(rows_of(memory)) < 200
     assert outcomes == [False]
+
+
+TO_THE_END = """
+import sys, threading
+import rewind_logger
+run = rewind_logger.init(dir=sys.argv[1], project="p", id="a")
+logged = threading.Semaphore(0)
+
+def work(name):
+    for i in range(10**9):
+        run.log({"thread": name, "i": i})
+        logged.release()
+
+for name in range(8):
+    threading.Thread(target=work, args=(name,), daemon=True).start()
+for _ in range(2000):
+    logged.acquire()
+"""
+
+
+def test_threads_may_log_until_the_process_ends(local: LocalStorage, tmp_path: Path) -> None:
+    with running(TO_THE_END, tmp_path, local.url) as script:
+        script.end()
+    opened(local).close()  # a row that came in the very end waits in a journal
+    rows = rows_of(local)
+    assert len(rows) >= 2000
+    for name in range(8):
+        found = [row.values["i"] for row in rows if row.values["thread"] == name]
+        assert found == list(range(len(found)))
