@@ -47,7 +47,7 @@ class Claim:
     nonce: str
     """Tells this claim from any other; also names the term's folder and its journal."""
     kind: str
-    """What the opening wanted, for people: new, resumed, rewound, forked, restored or recovered."""
+    """What was done, for people: opened, forked or recovered."""
     created_ms: int
     host: str
     pid: int
