@@ -13,7 +13,7 @@ from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import RunRef
 from tests.history.lines import RUN
 
-BROUGHT_IN = "{} rows that a killed writer had left in its journal were brought in."
+BROUGHT_IN = "Rows that a killed writer had left in its journal were brought in: {}."
 """What an opening says of rows that it found."""
 
 

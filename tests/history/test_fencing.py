@@ -182,7 +182,7 @@ def test_whoever_was_stopped_can_open_the_run_again(local: LocalStorage) -> None
     lost = first.journal
     again = first.open(OpenRequest())
     assert (again.kind, again.start, first.fenced) == ("resumed", 2, None)
-    assert again.notes == (f"2 rows of a writer that the run went on without are kept in {lost}.",)
+    assert again.notes == (f"Rows of a writer that the run went on without are kept in {lost}: 2.",)
     log(first, [2], turn=3)
     assert first.flush()
     assert kept(lost) == line([1, 2])

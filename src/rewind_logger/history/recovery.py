@@ -58,9 +58,9 @@ def _recover_one(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> s
     recovery, belongs = _state(one, head, of_base(storage, run, head))
     rows = _count(_missing(one.batches(recovery.start), recovery.first))
     if rows and not (belongs and _replay(storage, run, one)):
-        return one.note_once(f"{rows} rows of a writer that the run went on without are kept in {one.folder}.")
+        return one.note_once(f"Rows of a writer that the run went on without are kept in {one.folder}: {rows:,}.")
     one.remove()
-    return f"{rows} rows that a killed writer had left in its journal were brought in." if rows else None
+    return f"Rows that a killed writer had left in its journal were brought in: {rows:,}." if rows else None
 
 
 def _replay(storage: Storage, run: RunRef, one: Abandoned) -> bool:
