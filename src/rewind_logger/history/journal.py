@@ -179,6 +179,7 @@ class Journal:
 
     def begin(self, flushes: Mapping[str, int]) -> None:
         """Open the next part; `flushes` says which flush the rows of each stream become."""
+        self._close_file()
         self._number += 1
         self._memory.clear()
         if self._folder is not None:
@@ -191,11 +192,12 @@ class Journal:
 
     def append(self, data: bytes) -> None:
         """Write one frame."""
-        if self._fd is None:
+        fd = self._fd
+        if fd is None:
             self._memory += data
             return
         try:
-            if os.write(self._fd, data) == len(data):
+            if os.write(fd, data) == len(data):
                 return
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -205,12 +207,9 @@ class Journal:
 
     def close_part(self) -> Part:
         """Close the present part and return it; `begin` must come before the next row."""
+        self._close_file()
         name = None
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-            name = self._part_path().name
-        elif self._folder is not None and self._part_path().exists():
+        if self._folder is not None and self._part_path().exists():
             name = self._part_path().name
         return Part(self, name, bytes(self._memory))
 
@@ -246,12 +245,16 @@ class Journal:
 
     def leave(self) -> None:
         """Stop writing and unlock the journal, keeping what is in it."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._close_file()
         if self._owner_fd is not None and self._folder is not None:
             locks.release(self._owner_fd, self._folder / OWNER)
             self._owner_fd = None
+
+    def _close_file(self) -> None:
+        # Forgotten first: after a Ctrl-C in between, its number may come to be that of another file.
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _part_path(self) -> Path:
         assert self._folder is not None
@@ -259,9 +262,7 @@ class Journal:
 
     def _fall_back(self, error: OSError) -> None:
         """Go on in memory where the disk refuses; the next part tries the disk again, if there is a folder."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._close_file()
         if not self._warned:
             self._warned = True
             LOG.warning(

@@ -53,7 +53,7 @@ class Outbox:
         self._kept = False
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
-        self._journal.begin(self._flushes)
+        self._begun = False  # whether the present batch has a part of the journal
 
     @property
     def where(self) -> str | None:
@@ -83,6 +83,8 @@ class Outbox:
             row = self._rows[index]
             data = frame(encode_row(index, row, clock, step, time_ms, values))
             self._rows[index] = row + 1  # before the write, within which a Ctrl-C may come: no number is given twice
+            if not self._begun:
+                self._begin()
             self._journal.append(data)
             self._points += len(values)
             self._see_to_batch()
@@ -110,6 +112,8 @@ class Outbox:
             else:
                 data = frame(encode_keys(_METRICS, keys)) + data
                 self._keys = None  # until they are surely written: a Ctrl-C may come
+                if not self._begun:
+                    self._begin()
                 self._journal.append(data)
                 self._keys = keys
             self._points += len(values)
@@ -119,6 +123,11 @@ class Outbox:
             self._busy = False
             if self._postponed:
                 self._catch_up()
+
+    def _begin(self) -> None:
+        """Begin the batch's part of the journal."""
+        self._journal.begin(self._flushes)
+        self._begun = True
 
     def _see_to_batch(self) -> None:
         """Note that the batch has begun, and close it once it is full."""
@@ -197,10 +206,17 @@ class Outbox:
     def _close(self) -> None:
         if self.since is None:
             return
-        self._closed.append(self._journal.close_part())
-        for index, stream in enumerate(STREAMS):
-            if self._rows[index] > self._began[index]:
-                self._flushes[stream] += 1
-        self._began = list(self._rows)
-        self._points, self.since, self._keys = 0, None, None  # each batch can be read alone
-        self._journal.begin(self._flushes)
+        # A Ctrl-C may come into any call. Up to the end of `close_part` it changes nothing but that more rows come into
+        # this batch, in memory; between the assignments after it there is no call; and it is their order that matters.
+        rows = list(self._rows)
+        flushes: dict[str, int] = {
+            stream: self._flushes[stream] + (rows[index] > self._began[index]) for index, stream in enumerate(STREAMS)
+        }
+        part = self._journal.close_part()
+        self._begun = False
+        self._began = rows
+        self._flushes = flushes
+        self._points = 0
+        self._keys = None  # each batch can be read alone
+        self.since = None
+        self._closed.append(part)
