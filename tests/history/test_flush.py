@@ -170,7 +170,10 @@ def test_a_store_that_is_away_stops_nothing_and_is_tried_again(
     assert said[-1] == "Run p/a is in its store again: everything that waited has arrived."
 
 
-def test_a_flush_is_not_told_of_a_failure_that_began_before_it(memory: MemoryStorage) -> None:
+def test_a_flush_is_not_told_of_a_failure_that_began_before_it(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
     begun, asked = threading.Event(), threading.Event()
     refused: list[bool] = []
 

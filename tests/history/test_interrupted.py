@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
-from rewind_logger.history import reader
+from rewind_logger.history import outbox, reader
+from rewind_logger.history import writer as writing
 from rewind_logger.history.journal import Journal
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
+from rewind_logger.history.writer import Writer
 from rewind_logger.storage.memory import MemoryStorage
+from rewind_logger.types import RunRef
 from tests.history.lines import RUN, end, line, log, opened, read
-from tests.history.machine import BROUGHT_IN, Machine
+from tests.history.machine import BROUGHT_IN, Machine, journals
 
 Handler = Callable[[], None]
 
@@ -86,6 +93,71 @@ def test_a_ctrl_c_within_a_row_costs_that_row_at_most(
     for row in rows:
         assert dict(row.values) == dict.fromkeys(expected[row.clock], row.clock)
     end(writer)
+
+
+def interrupted_at(number: int, work: Callable[[], object]) -> bool:
+    """Do some work, and press Ctrl-C at the n-th call within it; return whether it came that far.
+
+    It is where a function begins, and after one that is written in C, that Python looks for signals.
+    """
+    left = number
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal left
+        name = Path(frame.f_code.co_filename).name
+        if event in ("call", "c_return") and name in ("outbox.py", "journal.py", "writer.py", "flusher.py"):
+            left -= 1
+            if left == 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("what", ["row", "full", "flush"])
+def test_a_ctrl_c_at_any_moment_costs_no_other_row(
+    what: str, background: bool, memory: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "LOCAL_AGE_S", 3600.0)
+    monkeypatch.setattr(outbox, "FLUSH_POINTS", 3 if what == "full" else 10**6)
+    keys = ["a"]
+    for number in itertools.count(1):
+        run = RunRef("p", f"{number}")
+        machine = Machine(memory, tmp_path / str(number))
+        writer = opened(machine, run, background=background)
+        for step in range(3):
+            writer.append_metrics(keys, [step], step, None)
+        assert writer.flush()
+        writer.append("checkpoints", {"mark": "{}"}, 3)
+        for step in (3, 4):
+            writer.append_metrics(keys, [step], step, None)
+
+        def work(writer: Writer = writer) -> None:
+            if what == "flush":
+                writer.flush(1.0)
+            else:
+                writer.append_metrics(keys, [5], 5, None)
+
+        came = interrupted_at(number, work)
+        for step in (6, 7):
+            writer.append_metrics(keys, [step], step, None)
+        assert writer.flush()
+        end(writer)
+        end(opened(machine, run))
+        rows = [row for row in read(memory, run=run) if row[0] != 5]
+        assert rows == line([*range(5), 6, 7]), f"after a Ctrl-C at call {number}"
+        assert journals(machine, run) == []
+        if not came:
+            break
+    assert number > 5
 
 
 @pytest.mark.parametrize("background", [False, True])

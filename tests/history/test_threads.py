@@ -196,6 +196,7 @@ def kept_rows(machine: Machine) -> list[Row]:
 def test_a_close_does_not_tell_a_flush_that_waits_a_lie(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request under way comes to its end; what waits behind it stays in the journal, and is not called stored."""
     monkeypatch.setattr(writing, "CLOSE_S", 0.01)
+    monkeypatch.setattr(Writer, "_wake", lambda _: None)  # nothing is flushed before it is asked for
     arrived, go_on = threading.Event(), threading.Event()
 
     class Slow(MemoryStorage):
