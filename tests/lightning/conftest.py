@@ -18,6 +18,7 @@ def no_run_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("REWIND_LOGGER_QUIET", "REWIND_LOGGER_RUN_ID", "REWIND_LOGGER_CALLBACK", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     yield
+    open_runs._last_calls.clear()
     for run in list(open_runs._open.values()):
         run.finish()
 

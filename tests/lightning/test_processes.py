@@ -148,6 +148,7 @@ def test_a_job_that_slurm_requeues(store: str, tmp_path: Path) -> None:
     ended = processes.run(tmp_path, requeued, store, tmp_path, True, **environment)
     assert ended.code == -signal.SIGKILL, ended.stderr
     assert (tmp_path / "requeued").read_text() == "requeue 4711\n"
+    assert open_store(store).run("p/slurm-4711").state == "running", "it trained on until it was killed"
     ended = processes.run(tmp_path, requeued, store, tmp_path, False, **environment)
     assert ended.code == 0, ended.stderr
     assert column(store, "p/slurm-4711") == exact(12)
@@ -185,9 +186,13 @@ def test_two_trainers_share_a_logger(store: str, tmp_path: Path) -> None:
             if trainer.global_step == 4:
                 inner.validate(Model(), verbose=False)
 
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            mine.log_metrics({"begins": 1.0})
+
     mine = logger(store)
     inner = trainer(tmp_path, mine)
     fit(mine, tmp_path, Validates(), every(5), steps=8)
     assert column(store, "p/a") == exact(8)
     assert column(store, "p/a", "val") == {3: 0.0}
+    assert list(column(store, "p/a", "begins")) == list(range(8)), "also of a callback that comes before ours"
     assert [one.next_step for one in open_store(store).run("p/a").checkpoints] == [5]

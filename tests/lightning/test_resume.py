@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from rewind_logger import ConfigError, RewindLogger, RunExistsError, init, open_store
 from tests.lightning import processes
-from tests.lightning.small import BATCHES, DiesAt, checkpoint, column, every, exact, fit, logger
+from tests.lightning.small import BATCHES, Dies, DiesAt, Model, checkpoint, column, every, exact, fit, logger, trainer
 
 
 def train(store: str, folder: Path, die_at: int | None) -> None:
@@ -167,8 +168,9 @@ def test_on_resume_error(store: str, tmp_path: Path) -> None:
 def test_resume_from_a_moment(store: str, tmp_path: Path) -> None:
     fit(logger(store), tmp_path, steps=8)
     again = logger(store, None, resume_from="a?_step=2")
-    fit(again, tmp_path, steps=2)
+    fit(again, tmp_path, every(2), steps=2)
     assert again.version == "a"
+    assert checkpoint(store, "p/a", 2).exists(), "its checkpoints lie in the run"
     assert column(store, "p/a") == {0: 0, 1: 1, 2: 2, 3: 0, 4: 1}
 
 
@@ -197,6 +199,50 @@ def test_what_was_logged_before_fit_is_kept(store: str, tmp_path: Path) -> None:
     assert column(store, "p/a", "images") == {0: 7, 5: 8}
     assert open_store(store).run("p/a").config == {"given": 1, "lr": 0.1, "number": 1}
     assert open_store(store).run("p/a@1").config == {"given": 0, "lr": 0.1, "number": 0}
+
+
+class Told(Model):
+    """Has a hyperparameter, and logs a row before training starts."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__(lr)
+        self.save_hyperparameters()
+
+    def on_fit_start(self) -> None:
+        assert self.logger is not None
+        self.logger.log_metrics({"begins": self.lr})
+
+    def on_validation_start(self) -> None:
+        if self.trainer.sanity_checking:
+            assert self.logger is not None
+            self.logger.log_metrics({"sane": self.lr})
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_comes_in_a_fit_before_training_belongs_to_what_it_opens(store: str, tmp_path: Path, same: bool) -> None:
+    mine = logger(store)
+    options: dict[str, Any] = {"limit_val_batches": 1, "val_check_interval": 5}
+    trainer(tmp_path, mine, every(5), max_steps=9, **options).fit(Told(0.1))
+    again = trainer(tmp_path, mine if same else logger(store), every(5), max_steps=8, **options)
+    again.fit(Told(0.5), ckpt_path=checkpoint(store, "p/a", 5))
+    assert column(store, "p/a") == exact(8)
+    assert column(store, "p/a", "begins") == {0: 0.1, 5: 0.5}
+    assert column(store, "p/a@1", "begins") == {0: 0.1}
+    assert column(store, "p/a", "sane")[0] == 0.1
+    assert open_store(store).run("p/a").config == {"lr": 0.5}
+    assert open_store(store).run("p/a@1").config == {"lr": 0.1}
+
+
+def test_a_fit_that_fails_before_it_begins_opens_no_run(store: str, tmp_path: Path) -> None:
+    class Fails(Model):
+        def prepare_data(self) -> None:
+            raise Dies
+
+    mine = logger(store)
+    mine.log_metrics({"early": 1.0})
+    with pytest.raises(Dies):
+        trainer(tmp_path, mine).fit(Fails())
+    assert open_store(store).runs() == []
 
 
 def test_metrics_before_a_second_fit_that_rewinds(store: str, tmp_path: Path) -> None:
