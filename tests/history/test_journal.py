@@ -55,6 +55,7 @@ def test_a_journal_that_is_torn_anywhere_gives_all_whole_rows(machine: Machine, 
     for cut in range(len(data) + 1):
         run = RunRef("p", f"torn{cut}")
         writer = opened(machine, run)
+        log(writer, [0])
         die(writer)
         [torn] = journals(machine, run)
         [torn_part] = torn.glob("*.part")
@@ -75,7 +76,9 @@ def test_nothing_behind_a_damaged_byte_is_made_up(machine: Machine, memory: Memo
     ends = whole_frames(data)
     for hit in range(ends[0], len(data)):
         run = RunRef("p", f"hit{hit}")
-        die(opened(machine, run))
+        writer = opened(machine, run)
+        log(writer, [0])
+        die(writer)
         [damaged] = [path for folder in journals(machine, run) for path in folder.glob("*.part")]
         damaged.write_bytes(data[:hit] + bytes([data[hit] ^ 0x55]) + data[hit + 1 :])
         die(opened(machine, run))
@@ -117,6 +120,8 @@ def test_a_batch_that_cannot_be_read_for_want_of_descriptors_is_tried_again(
 ) -> None:
     writer = opened(machine)
     log(writer, range(5))
+    assert writer._outbox is not None
+    writer._outbox.close_batch()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
     taken = [os.dup(0) for _ in range(3)]
