@@ -102,3 +102,13 @@ def test_a_missing_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
     told = "ModuleNotFoundError: RewindLogger needs a package that is not installed, lightning: "
     assert done.stderr.splitlines()[-1] == f"{told}pip install 'rewind-logger[lightning]'"
+
+
+def test_an_opening_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    with rewind_logger.init(dir=str(tmp_path), project="digits", id="r1") as run:
+        run.log({"loss": 0.5})
+    for mistake in ({"id": "r2", "resume": "must"}, {"resume_from": "r2?_step=0"}, {"fork_from": "r1?_step=9"}):
+        with pytest.raises(rewind_logger.RewindError):
+            rewind_logger.init(dir=str(tmp_path), project="digits", **mistake)  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["r1"]
+    assert sorted(path.name for path in (tmp_path / "digits" / "r1").iterdir()) == ["m", "t"]

@@ -303,3 +303,4 @@ def remove(folder: Path, keep: Collection[Path] = ()) -> None:
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
             folder.parent.rmdir()  # only if this was the last one
+            folder.parent.parent.rmdir()  # only if the run was never opened

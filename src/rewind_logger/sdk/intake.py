@@ -62,7 +62,7 @@ class Intake:
     def _put_with_care(self, values: Any, clock: int | None, step: int | None) -> None:
         """Append what can be kept of a row of any kind, and report once for each key what cannot."""
         if not isinstance(values, Mapping):
-            raise LogValueError(f"log() takes a dict of values by name, not a {type(values).__name__}: {values!r:.80}")
+            raise LogValueError(f"log() takes a dict of values by name, not {values!r:.80} ({type(values).__name__})")
         if self._is_plain(values):
             try:
                 self._append_row(dict(values), clock, step)

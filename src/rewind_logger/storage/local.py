@@ -179,8 +179,8 @@ def _make_folder(folder: Path) -> None:
         return
     except FileNotFoundError:
         _make_folder(folder.parent)
-        with suppress(FileExistsError):
-            os.mkdir(folder)
+        _make_folder(folder)  # from the start: an empty folder above may be removed at this very moment
+        return
     _sync_folder(folder.parent)
 
 
