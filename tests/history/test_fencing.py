@@ -169,6 +169,45 @@ def test_a_writer_that_hangs_is_taken_over_as_well(memory: MemoryStorage, monkey
     assert read(memory) == line(range(2), turn=2)
 
 
+def test_a_flush_that_waits_while_another_thread_meets_the_fence_is_told_no_lie(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "REMOTE_AGE_S", (3600.0, 3600.0))
+    arrived, taken_over = threading.Event(), threading.Event()
+
+    class Slow(MemoryStorage):
+        def put(self, path: str, data: bytes) -> None:
+            if path.endswith(".parquet"):
+                arrived.set()
+                assert taken_over.wait(30)
+            super().put(path, data)
+
+    first = opened(Slow(memory.url), background=True)
+    log(first, range(3))
+    assert first._flusher is not None
+    outcome: list[object] = []
+
+    def flush() -> None:
+        try:
+            outcome.append(first.flush())
+        except FencedError as error:
+            outcome.append(type(error))
+
+    opening = threading.Thread(target=first.open, args=(OpenRequest(),))
+    opening.start()  # it flushes first, in this thread
+    assert arrived.wait(30)
+    waiting_one = threading.Thread(target=flush)
+    waiting_one.start()
+    while first._flusher._asked == 0:
+        waiting_one.join(0.001)
+    end(opened(memory))
+    taken_over.set()
+    opening.join(30)
+    waiting_one.join(30)
+    assert outcome in ([FencedError], [False]), "never that its rows are stored"
+    first.close()
+
+
 def test_whoever_was_stopped_can_open_the_run_again(local: LocalStorage) -> None:
     first = opened(local)
     log(first, [0])

@@ -180,7 +180,7 @@ class Writer:
                 return False
         if self._flusher is not None:
             return self._flusher.request(timeout)
-        if self._background or not self._drain():
+        if not self._drain():
             return False  # another thread is opening the run anew
         self._tidy()
         return True
