@@ -282,6 +282,12 @@ class Schedule:
             except RunNotFoundError:
                 assert not [i for i in self.truth.acknowledged if self.truth.logged[i].run == run]
                 continue
+            first = claims.read(self.store, RunPaths(run), 0)
+            assert first is not None
+            if first.source is not None:
+                begun = (head.revisions[0].parent, head.revisions[0].cut)
+                meant = ((first.source.run, first.source.revision), first.source.cut)
+                assert begun == meant, f"{run} should have been forked from {meant}, and is from {begun}"
             self._find_disputed(run, head)
             for record in head.revisions:
                 kept = expected[str(run), record.number] = self._expected(run, record, expected)
