@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -22,9 +24,17 @@ def ours(made: Trainer) -> list[RewindCallback]:
 def test_every_trainer_gets_one() -> None:
     assert len(ours(Trainer(logger=False, accelerator="cpu"))) == 1
     assert len(ours(Trainer(fast_dev_run=True, logger=False, accelerator="cpu"))) == 1
-    groups = ("lightning.pytorch.callbacks_factory", "lightning.fabric.callbacks_factory")
-    for group in groups:
-        assert [point.name for point in entry_points(group=group)].count("rewind_logger") == 1, group
+    for package in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
+        (point,) = entry_points(group=f"{package}.callbacks_factory", name="rewind_logger")
+        assert isinstance(point.load()(), list)
+
+
+def test_the_package_pytorch_lightning_alone_does_not_make_us_import_lightning() -> None:
+    code = "import sys; from rewind_logger.lightning import entry; print(entry.standalone_trainer_callbacks())"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; assert 'lightning' not in sys.modules"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_one_that_is_passed_by_hand_is_enough(store: str, tmp_path: Path) -> None:

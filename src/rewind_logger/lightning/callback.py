@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rewind_logger.lightning import mark
@@ -26,7 +25,7 @@ class RewindCallback(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._unplaced: list[ModelCheckpoint] = []  # those whose folder follows the logger
+        self._unplaced: list[Any] = []  # ModelCheckpoints whose folder follows the logger
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Attach the loggers, under the id that rank 0 has for each."""
@@ -34,7 +33,7 @@ class RewindCallback(Callback):
             return
         # Ours comes before that of the ModelCheckpoints, which then fix their folders.
         for saver in trainer.checkpoint_callbacks:
-            if isinstance(saver, ModelCheckpoint) and saver.dirpath is None:
+            if getattr(saver, "dirpath", "") is None:  # that of `pytorch_lightning` is another class
                 self._unplaced.append(saver)
         for index, logger in enumerate(_ours(trainer)):
             known: Any = logger._identify() if trainer.is_global_zero else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ def trainer_callbacks() -> list[Callback]:
     from rewind_logger.lightning.callback import RewindCallback
 
     return [RewindCallback()]
+
+
+def standalone_trainer_callbacks() -> list[Callback]:
+    """Return the same for a Trainer of the package `pytorch_lightning`.
+
+    It takes loggers and callbacks of `lightning`, which is imported only if there is one of ours.
+    """
+    return trainer_callbacks() if "rewind_logger.lightning.logger" in sys.modules else []
 
 
 def fabric_callbacks() -> list[object]:
