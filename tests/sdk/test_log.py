@@ -135,7 +135,7 @@ def test_a_row_without_values_takes_a_step_all_the_same(run: Run, url: str) -> N
 
 
 def test_what_is_no_mapping_is_refused(run: Run) -> None:
-    with pytest.raises(LogValueError, match="takes a dict of values by name, not .*list"):
+    with pytest.raises(LogValueError, match=r"takes a dict of values by name, not .*list"):
         run.log([1.0])  # type: ignore[arg-type]
     assert run.step == 0
 
