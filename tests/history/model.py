@@ -30,7 +30,8 @@ from rewind_logger.format.documents import decode_base
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, reader
 from rewind_logger.history.opening import Opened, OpenRequest
-from rewind_logger.history.view import View, resolve
+from rewind_logger.history.segments import Seal
+from rewind_logger.history.view import View, of_term, resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.memory import MemoryStorage
@@ -270,7 +271,18 @@ class Schedule:
         self.truth.seen[opened.kind] += 1
         self.truth.seen["completed forks"] += any("completed" in note for note in opened.notes)
         self.truth.seen["recovered journals"] += any("brought in" in note for note in opened.notes)
+        at = request.at_own(opened.run)
+        if opened.kind == "resumed" and at is not None and at.next_step is not None:
+            self.truth.seen["cuts of nothing"] += 1
+            self._check_nothing_to_cut(opened, at.next_step)
         return opened.start
+
+    def _check_nothing_to_cut(self, opened: Opened, cut: int) -> None:
+        """See that an opening that was asked to cut, and did not, had nothing to cut."""
+        nothing = Seal({}, {}, None)
+        view = of_term(self.store, opened.run, opened.base, opened.folder, nothing, opened.base.revisions)
+        late = [i for i in self._rows(view, str(opened.run)) if self._clock(i) >= cut]
+        assert not late, f"{opened.run}: rows {late} should have been cut off at {cut}"
 
     def look(self) -> None:
         """Read everything and compare it with what the writers know."""
