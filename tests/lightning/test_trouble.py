@@ -38,9 +38,8 @@ class Away(Callback):
 
 
 @pytest.fixture(autouse=True)
-def nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_checkpoint_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_module, "CHECKPOINT_WAIT_S", 0.02)
-    monkeypatch.setattr(logger_module, "FINISH_TIMEOUT_S", 0.02)
 
 
 def test_away_at_the_start(store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +67,10 @@ def test_away_at_the_start_of_a_resume(store: str, tmp_path: Path) -> None:
     assert open_store(store).run("p/a").config == {"lr": 0.5}
 
 
-def test_away_in_the_middle(store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_away_in_the_middle(
+    store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger_module, "FINISH_TIMEOUT_S", 0.02)
     away = Away(since=3)
     mine = away.of(logger(store), store)
     made = fit(mine, tmp_path, away, every(5), steps=8)
@@ -77,7 +79,7 @@ def test_away_in_the_middle(store: str, tmp_path: Path, caplog: pytest.LogCaptur
     assert f"What is not in the store is kept in {store}/p/a/j/" in caplog.text
     assert max(column(store, "p/a"), default=-1) < 3
     away.away = False
-    assert mine.experiment.flush(10)
+    assert mine.experiment.flush(60)
     assert column(store, "p/a") == exact(8)
     assert [one.next_step for one in open_store(store).run("p/a").checkpoints] == [5]
 

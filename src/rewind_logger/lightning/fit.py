@@ -173,9 +173,12 @@ class Fit(Attachment):
             self._run._give(self._held_config)
             opened = self._run._open(decision.request)
             self._held_config = {}
-            # An earlier fit may have had no store to log to: its rows come first.
-            waiting = logger._next_step if self.loaded is None else None
-            logger._next_step = max(opened.start, waiting or 0)
+            start = opened.start
+            if decision.request.at is None and self.loaded is not None:  # the run is without the checkpoint's history
+                start = max(start, self.loaded.position)
+            elif decision.request.at is None and logger._next_step is not None:  # an earlier fit had no store
+                start = max(start, logger._next_step)
+            logger._next_step = start
             for note in decision.notes:
                 notice.say(note)
             if opened.kind == "resumed" and opened.start and self.loaded is None:
