@@ -201,9 +201,12 @@ class Fit(Attachment):
 
     def _position(self) -> int:
         """Return the clock at which the fit begins."""
-        if not self._open_since_start:
-            return 0 if self.loaded is None else self.loaded.position
-        return self._run.step if self._logger._next_step is None else self._logger._next_step
+        if not self._open_since_start and self.loaded is not None:
+            return self.loaded.position
+        known = self._logger._next_step
+        if known is None and self._open_since_start:
+            return self._run.step
+        return known or 0
 
     def _release(self, clock: int) -> None:
         """Log what was held."""
