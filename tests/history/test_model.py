@@ -90,11 +90,11 @@ def test_tens_of_thousands_of_schedules_lose_nothing(part: int, tmp_path: Path) 
 
 
 def look_before_the_fence(writer: Writer, request: OpenRequest) -> Opened:
-    """Open a run in the wrong order: look up what is there, and only then claim."""
+    """Resume a run in the wrong order: look up what is there, and only then claim."""
     storage, run, paths = writer.storage, writer.run, RunPaths(writer.run)
     predecessor = claims.newest_base(storage, run, claims.count(storage, paths))
-    if predecessor is None:
-        return Writer.open(writer, OpenRequest())
+    if predecessor is None or request.at is not None:
+        return Writer.open(writer, request)
     head = of_base(storage, run, predecessor)
     outbox = writer._begin_outbox()
     n = claims.fence(storage, paths, new_claim(outbox.nonce, "opened", ""), predecessor.number + 1)
