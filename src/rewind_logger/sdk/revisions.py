@@ -72,6 +72,8 @@ def lineage(storage: Storage, view: View) -> list[str]:
                 view = resolve(storage, RunRef("/".join(parts[:-1]), parts[-1]))
             except RunNotFoundError:  # it was deleted
                 break
+        if number > len(view.revisions):  # it was overtaken before it came to be, in the moment of the fork
+            break
         record = view.revisions[number - 1]
     return chain[::-1]
 
