@@ -162,15 +162,9 @@ class Journal:
         self._number = -1
         self._memory = bytearray()
         self._warned = False
-        if self._folder is not None:
-            try:
-                _make(self._folder)
-                self._owner_fd = locks.acquire(self._folder / OWNER)
-                assert self._owner_fd is not None  # the name is new
-                who = {"host": socket.gethostname(), "pid": os.getpid(), "created_ms": int(time.time() * 1000)}
-                os.write(self._owner_fd, json.dumps({**who, **about}).encode())
-            except OSError as error:
-                self._fall_back(error)
+        self._about = about
+        self._claims: list[int] = []
+        self._settle()
 
     @property
     def where(self) -> str | None:
@@ -180,6 +174,8 @@ class Journal:
     def begin(self, flushes: Mapping[str, int]) -> None:
         """Open the next part; `flushes` says which flush the rows of each stream become."""
         self._close_file()
+        if self._owner_fd is None:
+            self._settle()
         self._number += 1
         self._memory.clear()
         if self._folder is not None:
@@ -231,6 +227,7 @@ class Journal:
 
     def claimed(self, n: int) -> None:
         """Note that the writer has made claim `n`: from here on its rows may be in the store."""
+        self._claims.append(n)
         if self._folder is not None:
             try:
                 (self._folder / f"claimed-{n:08d}").touch()
@@ -238,7 +235,7 @@ class Journal:
                 self._fall_back(error)
 
     def discard(self) -> None:
-        """Remove the journal: everything in it is in the store."""
+        """Remove the journal: everything in it is in the store. It is there again when `begin` is called."""
         if self._folder is not None:
             remove(self._folder)
         self.leave()
@@ -249,6 +246,21 @@ class Journal:
         if self._owner_fd is not None and self._folder is not None:
             locks.release(self._owner_fd, self._folder / OWNER)
             self._owner_fd = None
+
+    def _settle(self) -> None:
+        """Make the folder and lock it."""
+        if self._folder is None:
+            return
+        try:
+            _make(self._folder)
+            self._owner_fd = locks.acquire(self._folder / OWNER)
+            assert self._owner_fd is not None  # the name is new
+            who = {"host": socket.gethostname(), "pid": os.getpid(), "created_ms": int(time.time() * 1000)}
+            os.write(self._owner_fd, json.dumps({**who, **self._about}).encode())
+            for n in self._claims:
+                (self._folder / f"claimed-{n:08d}").touch()
+        except OSError as error:
+            self._fall_back(error)
 
     def _close_file(self) -> None:
         # Forgotten first: after a Ctrl-C in between, its number may come to be that of another file.

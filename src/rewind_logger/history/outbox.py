@@ -203,6 +203,13 @@ class Outbox:
         if any(part.in_memory for part in self._closed):
             LOG.error("Rows that were held in memory only never came into their store, and are lost.")
 
+    def rest(self) -> bool:
+        """Put the journal away until the next row, if nothing waits in it; return whether that was done."""
+        if self._busy or not self.empty or self._kept:
+            return False
+        self._journal.discard()
+        return True
+
     def _close(self) -> None:
         if self.since is None:
             return

@@ -72,10 +72,12 @@ class Writer:
         """Orders the rows."""
         self._term: Term | None = None
         self._flusher: Flusher | None = None
+        self._resting = False  # without a thread until the next row
         self._draining = threading.Lock()  # one flush at a time
         self._busy_thread: int | None = None  # that holds it
         self._opened_at = 0.0
         self._next_step = 0
+        self._ended: tuple[str, int] | None = None  # what the closing mark of the term says
         self._disowned = False
         _watch_forks()
         _live.add(self)
@@ -148,10 +150,10 @@ class Writer:
         self.opened = replace(opened, notes=(*opened.notes, *notes))
         self.fenced = None
         self._next_step = opened.start
+        self._ended = None
         self._opened_at = time.monotonic()
         self._term = Term(self.storage, opened, outbox.where)
-        if self._background:
-            self._flusher = Flusher(str(self.run), self._drain, self._tidy, self._due)
+        self._start_flusher()
         return self.opened
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -195,9 +197,12 @@ class Writer:
         if not self.flush(timeout):
             return False
         self._tidy(closing=True)
+        end = (state, self._next_step)
         with self._alone():
-            if self._term is not None:
-                self._term.end(state, self._next_step)
+            if self._term is not None and self._ended != end:
+                self._term.end(*end)
+                self._ended = end
+        self._rest()
         return True
 
     def close(self) -> None:
@@ -236,6 +241,24 @@ class Writer:
     def _wake(self) -> None:
         if self._flusher is not None:
             self._flusher.wake()
+        elif self._resting:
+            self._start_flusher()
+
+    def _start_flusher(self) -> None:
+        self._resting = False
+        if self._background:
+            with contextlib.suppress(RuntimeError):  # the interpreter is ending: `flush` does it
+                self._flusher = Flusher(str(self.run), self._drain, self._tidy, self._due)
+
+    def _rest(self) -> None:
+        """Do without a thread and a file until the next row: a process may have finished thousands of runs."""
+        with self.lock:
+            if self._outbox is None or not self._outbox.rest():
+                return
+            flusher, self._flusher = self._flusher, None
+            self._resting = True
+        if flusher is not None:
+            flusher.stop(CLOSE_S)
 
     def _leave_term(self, term: Term) -> None:
         """End the term before another is opened; rows that do not get into it stay in their journal.
@@ -258,6 +281,7 @@ class Writer:
             outbox.leave()
 
     def _stop_flusher(self, timeout: float | None = None) -> None:
+        self._resting = False
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
             flusher.stop(timeout)
@@ -347,6 +371,7 @@ class Writer:
         """In a forked child: the run stays the parent's, and so do its journal and its thread."""
         self._disowned = True
         self._term = self._flusher = self._outbox = None
+        self._resting = False
         self.lock, self._draining = threading.RLock(), threading.Lock()
         self._busy_thread = None
 
