@@ -342,7 +342,7 @@ class Run(Address):
                 return None
         except (FencedError, StorageError) as error:
             return str(error)
-        return f"{self._storage.url} could not be reached within {timeout:g} s."
+        return f"Not everything came into {self._storage.url} within {timeout:g} s."
 
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's."""
