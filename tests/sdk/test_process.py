@@ -123,3 +123,11 @@ def test_quiet(tmp_path: Path) -> None:
 def test_without_a_stderr_everything_works(tmp_path: Path, end: str) -> None:
     script(f"import os, sys\n{end}\n" + HEAD + "run.log({'a': 0})\nrun.finish()", tmp_path)
     assert len(rows(str(tmp_path / "rewind_logs"), "p/r1")) == 1
+
+
+def test_what_is_printed_to_a_closed_stream_goes_into_no_file(tmp_path: Path) -> None:
+    """The next file that is opened would get the stream's number."""
+    close = "import os\nfor number in range(3): os.close(number)\n"
+    printing = "for step in range(100):\n    run.log({'a': step})\n    os.write(2, b'a line of somebody else')\n"
+    script(close + HEAD + printing + "run.finish()", tmp_path)
+    assert [row["a"] for row in rows(str(tmp_path / "rewind_logs"), "p/r1")] == list(range(100))

@@ -34,6 +34,7 @@ from rewind_logger.format import frames
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import locks
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.descriptor import open_file
 from rewind_logger.types import STREAMS, Row, RunRef
 
 LOG = logging.getLogger("rewind_logger")
@@ -181,7 +182,7 @@ class Journal:
         if self._folder is not None:
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
-                self._fd = os.open(self._part_path(), flags, 0o666)
+                self._fd = open_file(self._part_path(), flags)
             except OSError as error:
                 self._fall_back(error)
         self.append(frames.frame(frames.encode_header({"flush": dict(flushes)})))

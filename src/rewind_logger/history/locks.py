@@ -9,6 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
+from rewind_logger.storage.descriptor import open_file
+
 _held: set[str] = set()
 _guard = threading.Lock()
 
@@ -38,7 +40,7 @@ def acquire(path: Path, *, create: bool = True) -> int | None:
     with _guard:
         if name in _held:
             return None
-        fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+        fd = open_file(path, os.O_RDWR | (os.O_CREAT if create else 0))
         try:
             locked = _try_lock(fd)
         except OSError:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path
+from rewind_logger.storage.descriptor import open_file
 from rewind_logger.storage.translate import from_os
 
 _LINK_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK})
@@ -151,10 +152,10 @@ def _write_temporary(target: Path, data: bytes) -> Path:
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = open_file(temporary, flags)
     except FileNotFoundError:
         _make_folder(target.parent)
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = open_file(temporary, flags)
     try:
         try:
             rest = memoryview(data)
