@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
@@ -18,8 +19,8 @@ KEY = "cli"
 class SaveConfigCallback(LightningSaveConfigCallback):
     """Keeps what the command line and its files said in the config of the run, under `cli`.
 
-    Lightning's own writes `config.yaml` into the store, and refuses to when another run, or the same one before it was
-    resumed, has written it.
+    All but `storage_options`, which may hold credentials. Lightning's own writes `config.yaml` into the store, and
+    refuses to when another run, or the same one before it was resumed, has written it.
 
     Example:
         `LightningCLI(MyModel, save_config_callback=SaveConfigCallback)`
@@ -46,7 +47,16 @@ class SaveConfigCallback(LightningSaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the config to the loggers, which keep it with the run that a fit opens."""
-        values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
+        values = _without_credentials(json.loads(self.parser.dump(self.config, format="json", skip_none=False)))
         for logger in trainer.loggers:
             if isinstance(logger, RewindLogger):
                 logger.log_hyperparams({KEY: values})
+
+
+def _without_credentials(value: Any) -> Any:
+    """Return a config without the options of stores, at any depth."""
+    if isinstance(value, dict):
+        return {key: _without_credentials(inner) for key, inner in value.items() if key != "storage_options"}
+    if isinstance(value, list):
+        return [_without_credentials(inner) for inner in value]
+    return value
