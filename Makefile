@@ -53,7 +53,7 @@ test: lint ## Check the code and run the tests, a sample of each long matrix
 
 .PHONY: test-all
 test-all: lint ## The same with the long matrices whole
-	@$(PYTEST) -m ''
+	@$(PYTEST) -m '' -o faulthandler_timeout=600
 
 .PHONY: lint
 lint: $(VENV)/.stamp ## Check style, types and the direction of imports
