@@ -110,6 +110,13 @@ def test_a_fork_into_another_store_copies_the_rows(
     assert column(other, "p/c") == {**exact(5), 5: 0, 6: 1, 7: 2}
 
 
+def test_the_same_command_finds_a_fork_into_another_store_again(parent: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    for _ in range(2):
+        fit(logger(other, "b"), tmp_path, steps=8, ckpt_path=checkpoint(parent, "p/a", 5))
+    assert column(other, "p/b") == exact(8)
+
+
 def test_a_checkpoint_whose_store_is_gone_begins_without_its_history(
     parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,10 +89,15 @@ def check_same(run: RunRef, found: Source | None, at: Position, other: Storage |
         raise RunExistsError(
             f"Run {run} exists and is no fork, so it cannot be forked from {asked}: choose another id."
         )
-    same = (
+    if not is_from(found, at, other):
+        raise RunExistsError(f"Run {run} exists and was forked from {found}, not from {asked}: choose another id.")
+
+
+def is_from(found: Source, at: Position, other: Storage | None) -> bool:
+    """Say whether a fork began at this position; `other` is the other store that it lies in, if it does."""
+    store = None if other is None else other.url
+    return (
         (found.store, found.run) == (store, str(at.run))
         and at.revision in (None, found.revision)
         and at.next_step in (None, found.cut)
     )
-    if not same:
-        raise RunExistsError(f"Run {run} exists and was forked from {found}, not from {asked}: choose another id.")

@@ -286,8 +286,8 @@ class RewindLogger(Logger):
         elif self._run is not None:
             self._run._retarget(run)
 
-    def _open_plainly(self) -> bool:
-        """Open the run where no trainer does; return whether it is open."""
+    def _open_plainly(self) -> None:
+        """Open the run where no trainer does."""
         run = self._active_run()
         try:
             decision = decide(self._wanted(), None)
@@ -297,7 +297,6 @@ class RewindLogger(Logger):
         except StorageError as error:
             LOG.error("Run %s could not be opened: %s Its rows wait in the journal.", self._ref, error)
         self._away = run._opened is None
-        return not self._away
 
     def _wait(self) -> None:
         """See that rows that wait for a fit are not forgotten if the process ends well without one."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError, RewindError, RunExistsError
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims
+from rewind_logger.history import claims, forking
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.lightning.checkpoint import Loaded
@@ -248,9 +248,8 @@ def _began_as_fork(storage: Storage, run: RunRef) -> bool:
 def _check_forked_from(wanted: Wanted, run: RunRef, at: Position, source: Storage | None) -> None:
     """Refuse a run that exists and is not the fork from this very position."""
     first = claims.read(wanted.storage, RunPaths(run), 0)
-    name = str(at.run) if source is None else f"{source.url}/{at.run}"
     found = first.source if first is not None else None
-    if found is None or found.run != name or found.cut != at.next_step or at.revision not in (None, found.revision):
+    if found is None or not forking.is_from(found, at, source):
         begun = "is no fork" if found is None else f"was forked from {found.run}@{found.revision}, before {found.cut}"
         raise RunExistsError(
             f"Run {run} exists and {begun}: it cannot be forked from {_shown(at)}. Give a new version."
