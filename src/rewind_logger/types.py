@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Union
+from typing import Literal, NamedTuple, Union, get_args
 
 Scalar = Union[float, int, bool, str]  # noqa: UP007  (evaluated at import, Python 3.10 on)
 """A value that a row can keep."""
 
-Stream = Literal["metrics", "events", "checkpoints"]
+Stream = Literal["metrics", "events", "checkpoints", "console", "system", "artifacts", "media"]
 """What kind of rows a segment holds; each stream has its own flush numbers and seal."""
 
-STREAMS: tuple[Stream, ...] = ("metrics", "events", "checkpoints")
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+"""In the order of their numbers in a journal."""
 
 OPENING_CLOCK = -1
 """The clock of rows that belong to an opening (config, tags, names); no cut removes them."""

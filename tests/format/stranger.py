@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 SEGMENT = re.compile(r"([0-9]{9,})-([0-9]{9,})_(-?[0-9]+)_(-?[0-9]+)\.parquet")
-STREAMS = ("metrics", "events", "checkpoints")
+STREAMS = ("metrics", "events", "checkpoints", "console", "system", "artifacts", "media")
 
 Document = dict[str, Any]
 Point = tuple[str, int, int, int | None, int, float | None, str | None]

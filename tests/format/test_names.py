@@ -43,7 +43,7 @@ def test_a_name_of_any_script_with_inner_spaces_is_kept(name: str) -> None:
         ("a.", "ends with a dot"),
         ("x" * 129, "has 129 characters; use at most 128"),
         ("é" * 101, "has 202 bytes in UTF-8; use at most 200"),
-        *((reserved, "is reserved, for the folders of a run") for reserved in ("m", "t", "v", "j", "pins")),
+        *((reserved, "is reserved, for folders within a store") for reserved in ("m", "t", "v", "j", "pins")),
         ("Checkpoints", "use a longer name, such as 'run-Checkpoints'"),
         ("con", "the name of a device on Windows"),
         ("NUL.txt", "the name of a device on Windows"),

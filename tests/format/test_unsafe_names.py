@@ -14,7 +14,7 @@ UNSAFE = {
     "a\\b": r"holds '\\\\'",
     "a\nb": "holds a control character",
     "x" * 129: "has 129 characters; use at most 128",
-    "checkpoints": "is reserved, for the folders of a run",
+    "checkpoints": "is reserved, for folders within a store",
     "a@2": "holds '@'",
     "": "is empty",
 }

@@ -8,6 +8,7 @@ A path is relative to the store's URL, with `/` between its parts.
 {project}/{id}/v/{nonce}/                           evaluation: s/…
 {project}/{id}/pins/{child nonce}.json              pin
 {project}/{id}/j/{nonce}/                           journal of a writer (local stores)
+blobs/{first two digits}/{SHA-256}                  a file, under the SHA-256 of its content
 …/s/{stream}/{a // 1000:06d}/{a:09d}-{b:09d}_{first clock}_{last clock}.parquet
 ```
 """
@@ -27,8 +28,8 @@ MAX_NAME_CHARACTERS = 128
 MAX_NAME_BYTES = 200
 """In UTF-8. File systems take 255 bytes a name; what remains is for suffixes that tools append."""
 
-RESERVED_NAMES = frozenset({"m", "t", "v", "j", "pins", "checkpoints"})
-"""The folders of a run. As a run's id they could not be told from them: `x/y/t` may be a run of project `x/y`."""
+RESERVED_NAMES = frozenset({"m", "t", "v", "j", "pins", "checkpoints", "blobs"})
+"""Our folders. As a run's id those of a run could not be told from them: `x/y/t` may be a run of project `x/y`."""
 
 _DEVICE_NAMES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
@@ -92,7 +93,7 @@ def _what_is_wrong(name: str) -> str | None:
         return f"has {size} bytes in UTF-8; use at most {MAX_NAME_BYTES}"
     if name.lower() in RESERVED_NAMES:
         reserved = ", ".join(sorted(RESERVED_NAMES))
-        return f"is reserved, for the folders of a run ({reserved}); use a longer name, such as 'run-{name}'"
+        return f"is reserved, for folders within a store ({reserved}); use a longer name, such as 'run-{name}'"
     if name.lower().partition(".")[0].rstrip() in _DEVICE_NAMES:
         return f"is the name of a device on Windows; use another, such as 'run-{name}'"
     return None
@@ -170,6 +171,16 @@ class SegmentName(NamedTuple):
         parsed = SegmentName(*map(int, match.groups()))
         ordered = parsed.first <= parsed.last and _CLOCK_MIN <= parsed.first_clock <= parsed.last_clock <= _CLOCK_MAX
         return parsed if ordered and str(parsed) == name else None
+
+
+def blob(digest: str) -> str:
+    """Return the path of the file whose content has this SHA-256, as 64 lower-case hexadecimal digits.
+
+    Example:
+        >>> blob("9f" + 62 * "0")[:12]
+        'blobs/9f/9f0'
+    """
+    return f"blobs/{digest[:2]}/{digest}"
 
 
 def base(folder: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import operator
 import threading
+import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,11 +15,12 @@ from rewind_logger.errors import ConfigError, FencedError, PositionError, Storag
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs
-from rewind_logger.sdk.address import Address
+from rewind_logger.sdk.companion import Companion
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
+from rewind_logger.sdk.labelled import Labelled
 from rewind_logger.sdk.metadata import Labels, to_values
 from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.sdk.notice import RewindWarning
@@ -33,7 +35,7 @@ FINISH_TIMEOUT_S = 120.0
 """How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
 
 
-class Run(Address):
+class Run(Labelled):
     """A run that is open for writing; `init` opens one.
 
     Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound
@@ -70,6 +72,7 @@ class Run(Address):
         self._intake = Intake(self._writer)
         self._put = self._intake.put
         self._summary = Summary(later=self._intake.last_values)
+        self._companions: list[Companion] = []
 
     # What it is
 
@@ -77,46 +80,6 @@ class Run(Address):
     def revision(self) -> int:
         """The number of this revision, from 1; the next rewind opens the next one."""
         return self._is_open().revision
-
-    @property
-    def name(self) -> str:
-        """What people call the run; its id, unless it was given a name. Can be set."""
-        return self._label("name") or self.id
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self._set_labels(Labels(name=name))
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """The tags. Can be set."""
-        return tuple(self._label("tags") or ())
-
-    @tags.setter
-    def tags(self, tags: Iterable[str]) -> None:
-        self._set_labels(Labels(tags=tags if isinstance(tags, str) else tuple(tags)))  # type: ignore[arg-type]
-
-    @property
-    def notes(self) -> str | None:
-        """The notes. Can be set."""
-        notes: str | None = self._label("notes")
-        return notes
-
-    @notes.setter
-    def notes(self, notes: str) -> None:
-        self._set_labels(Labels(notes=notes))
-
-    @property
-    def group(self) -> str | None:
-        """The group of runs that it belongs to."""
-        group: str | None = self._label("group")
-        return group
-
-    @property
-    def job_type(self) -> str | None:
-        """What kind of job it is, such as "train" or "eval"."""
-        job_type: str | None = self._label("job_type")
-        return job_type
 
     @property
     def config(self) -> Config:
@@ -274,6 +237,7 @@ class Run(Address):
             if values := to_values(self._given_config, self._labels):
                 self._append("events", values, OPENING_CLOCK)
         open_runs.add(self._storage.url, self._ref, self)
+        self._accompany()
         if say and not self._spec.disabled:
             notice.say(notice.opening(self._storage, opened))
         return opened
@@ -337,17 +301,27 @@ class Run(Address):
         if self._opened is None:
             return None
         self._failed = state == "failed"
+        deadline = time.monotonic() + timeout
+        for companion in self._companions:
+            companion.rest(max(0.0, deadline - time.monotonic()))
         try:
-            if self._writer.finish(state, timeout):
+            if self._writer.finish(state, max(0.0, deadline - time.monotonic())):
                 return None
         except (FencedError, StorageError) as error:
             return str(error)
         return f"Not everything came into {self._storage.url} within {timeout:g} s."
 
+    def _accompany(self) -> None:
+        """Have the companions go to work."""
+        for companion in self._companions:
+            companion.begin()
+
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's."""
         self._state = "forked"
         self._lock = threading.RLock()
+        for companion in self._companions:
+            companion.disown()
 
     # Within
 
