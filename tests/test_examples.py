@@ -12,6 +12,8 @@ import pytest
 
 from rewind_logger import Store, open_store
 
+LRS = ("0.01", "0.1", "0.5")
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
 
 
@@ -46,10 +48,25 @@ def rewound_and_forked(store: Store, printed: str) -> None:
 
 
 def compared(store: Store, printed: str) -> None:
-    assert [run.id for run in store.runs("descent")] == ["base", "lr-0.01", "lr-0.1", "lr-0.3"]
+    assert [run.id for run in store.runs("lines")] == ["base", "lr-0.01", "lr-0.1", "lr-0.5"]
+    base, forks = columns(store, "lines/base")["loss"], [columns(store, f"lines/lr-{lr}")["loss"] for lr in LRS]
+    assert len(base) == 60
+    assert all(len(fork) == 100 and fork[:50] == base[:50] and fork[52:60] != base[52:60] for fork in forks)
+    assert [store.run(f"lines/lr-{lr}").lineage[0] for lr in LRS] == ["lines/base@1?_step=49"] * 3
     best = [line.split()[1] for line in printed.splitlines() if line.startswith("│ lr-")]
-    assert best == ["lr-0.3", "lr-0.1", "lr-0.01"]
-    assert "\n50         NaN" in printed, "the base ends before the forks do"
+    assert best == ["lr-0.5", "lr-0.1", "lr-0.01"]
+    assert "\n99          NaN" in printed, "the base ends before the forks do"
+
+
+def retried(store: Store, printed: str) -> None:
+    diverged, run = store.run("lines/a@1"), store.run("lines/a")
+    assert (run.revision, diverged.config["peak"], run.config["peak"]) == (2, 2.0, 1.0)
+    before, after = columns(store, "lines/a@1")["loss"], columns(store, "lines/a")["loss"]
+    assert before[:40] == after[:40], "the checkpoint is of step 40"
+    assert max(before) > 1e3 > 1e-3 > after[-1]
+    assert "Diverged at step " in printed
+    assert "\na@1: peak 2.0, last loss " in printed
+    assert "\na@2: peak 1.0, last loss " in printed
 
 
 def watched(store: Store, printed: str) -> None:
@@ -61,7 +78,7 @@ def watched(store: Store, printed: str) -> None:
 
 @pytest.mark.parametrize(
     ("example", "check"),
-    list(zip(EXAMPLES, [resumed, rewound_and_forked, compared, watched], strict=True)),
+    list(zip(EXAMPLES, [resumed, rewound_and_forked, compared, watched, retried], strict=True)),
     ids=lambda value: value.stem if isinstance(value, Path) else "",
 )
 def test_example(example: Path, check: Callable[[Store, str], None], tmp_path: Path) -> None:
