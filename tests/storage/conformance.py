@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.storage import ObjectInfo, Storage
+from rewind_logger.storage.base import CHUNK_BYTES
 from rewind_logger.storage.probe import is_conditional
 
 ODD_PATHS = ["größe/日本 語.json", "a b/c  d.json", "x/[1] +&=;,'(y)!~$.json", "per%20cent/100%.json", "UPPER/lower"]
@@ -68,6 +71,40 @@ class StorageConformance:
         assert storage.create("created", data)
         assert storage.read("put") == data
         assert storage.read("created") == data
+
+    @pytest.mark.parametrize("size", [0, 1, 3 * CHUNK_BYTES + 12_345, 2 * CHUNK_BYTES])
+    def test_files_are_stored_and_read_piece_by_piece(self, storage: Storage, tmp_path: Path, size: int) -> None:
+        source = tmp_path / "source file"
+        source.write_bytes(data := os.urandom(size))
+        storage.put_file("f/größe 1.bin", source, sha256=hashlib.sha256(data).hexdigest())
+        assert storage.size("f/größe 1.bin") == size
+        pieces = list(storage.read_chunks("f/größe 1.bin"))
+        assert b"".join(pieces) == data
+        assert max(map(len, pieces), default=0) <= CHUNK_BYTES
+        assert storage.list("f") == [ObjectInfo("größe 1.bin", size)]
+        assert source.read_bytes() == data
+
+    def test_a_stored_file_replaces_what_was_there(self, storage: Storage, tmp_path: Path) -> None:
+        storage.put("a", b"much longer than before")
+        (tmp_path / "source").write_bytes(b"new")
+        storage.put_file("a", tmp_path / "source")
+        assert storage.read("a") == b"new"
+
+    def test_pieces_of_a_size_of_ones_own(self, storage: Storage) -> None:
+        storage.put("digits", b"0123456789")
+        assert list(storage.read_chunks("digits", 4)) == [b"0123", b"4567", b"89"]
+        assert list(storage.read_chunks("digits", 5)) == [b"01234", b"56789"]
+        with pytest.raises(FileNotFoundError, match="missing"):
+            next(storage.read_chunks("missing", 4))
+
+    def test_a_file_that_cannot_be_read_stores_nothing(self, storage: Storage, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="no such source"):
+            storage.put_file("a", tmp_path / "no such source")
+        with pytest.raises(OSError):
+            storage.put_file("a", tmp_path)
+        with pytest.raises(ConfigError, match="no path within a store"):
+            storage.put_file("../a", Path(__file__))
+        assert storage.list("") == []
 
     def test_read_of_an_empty_object(self, storage: Storage) -> None:
         storage.put("empty", b"")

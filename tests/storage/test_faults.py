@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def memory() -> Storage:
     return MemoryStorage(f"memory://{secrets.token_hex(8)}")
 
 
-def test_requests_and_bytes_are_counted_by_verb(memory: Storage) -> None:
+def test_requests_and_bytes_are_counted_by_verb(memory: Storage, tmp_path: Path) -> None:
     storage = CountingStorage(memory)
     storage.create("f/a", b"12345")
     storage.create("f/a", b"12345")
@@ -36,14 +37,17 @@ def test_requests_and_bytes_are_counted_by_verb(memory: Storage) -> None:
     storage.map_lists(["f", "g", "h"])
     storage.size("f/a")
     storage.delete("f/a")
+    (tmp_path / "seven").write_bytes(b"1234567")
+    storage.put_file("f/c", tmp_path / "seven")
+    assert list(storage.read_chunks("f/c", 3)) == [b"123", b"456", b"7"]
     with pytest.raises(FileNotFoundError):
         storage.read("f/a")
     assert storage.traffic == Traffic(
-        {"create": 2, "put": 1, "read": 6, "read_range": 1, "list": 4, "size": 1, "delete": 1},
-        bytes_read=5 + 2 + 8 + 3,
-        bytes_written=13,
+        {"create": 2, "put": 1, "put_file": 1, "read": 6, "read_range": 4, "list": 4, "size": 1, "delete": 1},
+        bytes_read=5 + 2 + 8 + 3 + 7,
+        bytes_written=13 + 7,
     )
-    assert storage.traffic.total == 16
+    assert storage.traffic.total == 20
 
 
 def test_traffic_of_a_while(memory: Storage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,10 @@ REFUSED = Fault("before", StorageError("Access was denied."))
 REQUESTS: Sequence[Callable[[Storage], object]] = [
     lambda storage: storage.create("new", b"x"),
     lambda storage: storage.put("new", b"x"),
+    lambda storage: storage.put_file("new", Path(__file__)),
     lambda storage: storage.read("f/a"),
     lambda storage: storage.read_range("f/a", 0, 2),
+    lambda storage: list(storage.read_chunks("f/a")),
     lambda storage: storage.size("f/a"),
     lambda storage: storage.list("f"),
     lambda storage: storage.delete("f/a"),

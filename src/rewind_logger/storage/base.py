@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -11,6 +11,9 @@ from typing import TypeAlias, TypeVar
 from rewind_logger.errors import ConfigError, StorageError
 
 T = TypeVar("T")
+
+CHUNK_BYTES = 8 << 20
+"""How much of a large object is in memory at a time for each request under way. S3 takes at least 5 MiB a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,18 @@ def check_path(path: str) -> str:
             f"{path!r} is no path within a store: between single slashes give parts that do not begin with a dot."
         )
     return path
+
+
+def check_content(source: Path, expected: str | None, found: str | None) -> None:
+    """Refuse a file that does not hold what it is known to hold; `found` is the SHA-256 of what was read of it.
+
+    Raises:
+        StorageError: If it changed.
+    """
+    if expected != found:
+        raise StorageError(
+            f"{source} changed while it was being stored, so nothing was: see to it that nobody writes it meanwhile."
+        )
 
 
 def raise_first(outcomes: Iterable[T | Exception]) -> list[T]:
@@ -93,6 +108,35 @@ class Storage(ABC):
     @abstractmethod
     def put(self, path: str, data: bytes) -> None:
         """Write an object, replacing one of that name; it appears whole or not at all."""
+
+    @abstractmethod
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """Write the content of a file as an object, as `put` does, with a bounded amount of memory.
+
+        Args:
+            path: The object.
+            source: The file; it must not change meanwhile.
+            sha256: What the file is known to hold, in hexadecimal. Backends through whose hands the bytes go one after
+                the other write nothing if it holds something else by now; remote ones do not look.
+
+        Raises:
+            FileNotFoundError: If there is no such file; other errors of reading it are an OSError too.
+            StorageError: If its content is not what `sha256` says.
+        """
+
+    def read_chunks(self, path: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Yield an object piece by piece, in a request each.
+
+        Args:
+            path: The object; one that is replaced meanwhile may give a mixture.
+            chunk_bytes: How large a piece is; the last one is smaller, and an empty object has none.
+        """
+        start = 0
+        while chunk := self.read_range(path, start, start + chunk_bytes):
+            yield chunk
+            start += len(chunk)
+            if len(chunk) < chunk_bytes:
+                return
 
     @abstractmethod
     def read(self, path: str) -> bytes:

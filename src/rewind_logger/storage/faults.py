@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rewind_logger.errors import TransientStorageError
@@ -17,7 +18,7 @@ from rewind_logger.storage.wrapper import WrapperStorage
 
 T = TypeVar("T")
 
-Verb = Literal["create", "put", "read", "read_range", "size", "delete", "list"]
+Verb = Literal["create", "put", "put_file", "read", "read_range", "size", "delete", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ class CountingStorage(WrapperStorage):
         """See `Storage.put`."""
         self._count("put", written=len(data))
         self.inner.put(path, data)
+
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """See `Storage.put_file`."""
+        self._count("put_file", written=source.stat().st_size)
+        self.inner.put_file(path, source, sha256=sha256)
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
@@ -205,6 +211,11 @@ class FaultyStorage(WrapperStorage):
         """See `Storage.put`."""
         with self._faults("put", path):
             self.inner.put(path, data)
+
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """See `Storage.put_file`."""
+        with self._faults("put_file", path):
+            self.inner.put_file(path, source, sha256=sha256)
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path
+from rewind_logger.errors import StorageError
+from rewind_logger.storage.base import CHUNK_BYTES, Listing, ObjectInfo, Storage, check_content, check_path
 from rewind_logger.storage.descriptor import open_file
 from rewind_logger.storage.translate import from_os
 
@@ -57,7 +60,7 @@ class LocalStorage(Storage):
         with _translated("create", target):
             if target.exists():  # Spares the losers' writes; the link decides.
                 return False
-            temporary = _write_temporary(target, data)
+            temporary = _write_temporary(target, [data])
             try:
                 created = self._give_name(temporary, target)
             finally:
@@ -68,9 +71,18 @@ class LocalStorage(Storage):
 
     def put(self, path: str, data: bytes) -> None:
         """See `Storage.put`."""
+        self._replace(path, [data])
+
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """See `Storage.put_file`."""
+        with open(source, "rb") as file:
+            self._replace(path, _checked(file, source, sha256))
+
+    def _replace(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write an object from its pieces."""
         target = self._locate(path)
         with _translated("write", target):
-            temporary = _write_temporary(target, data)
+            temporary = _write_temporary(target, pieces)
             try:
                 os.replace(temporary, target)
             except BaseException:
@@ -146,7 +158,17 @@ class LocalStorage(Storage):
         return True
 
 
-def _write_temporary(target: Path, data: bytes) -> Path:
+def _checked(file: BinaryIO, source: Path, sha256: str | None) -> Iterator[bytes]:
+    """Yield the content of a file, and fail after its last piece if it was not what it is known to be."""
+    content = hashlib.sha256()
+    while piece := file.read(CHUNK_BYTES):
+        if sha256 is not None:
+            content.update(piece)
+        yield piece
+    check_content(source, sha256, content.hexdigest() if sha256 is not None else None)
+
+
+def _write_temporary(target: Path, pieces: Iterable[bytes]) -> Path:
     """Write and sync a file of a hidden name beside `target`, making the folder if need be."""
     # Not by `tempfile`, whose files only their owner may read.
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -158,9 +180,10 @@ def _write_temporary(target: Path, data: bytes) -> Path:
         descriptor = open_file(temporary, flags)
     try:
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -214,6 +237,8 @@ def _translated(action: str, target: Path) -> Iterator[None]:
     """Raise the package's errors in place of the operating system's."""
     try:
         yield
+    except StorageError:
+        raise
     except OSError as error:
         # Object stores know no folders: where one is, or above where a file is, there is no object.
         missing = isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))

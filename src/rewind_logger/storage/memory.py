@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
-from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path
+from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_content, check_path
 from rewind_logger.storage.redact import public_url
 from rewind_logger.storage.translate import from_os
 
@@ -57,18 +59,23 @@ class MemoryStorage(Storage):
         with _lock:
             self._write("write", path, data)
 
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """See `Storage.put_file`."""
+        data = source.read_bytes()
+        check_content(source, sha256, hashlib.sha256(data).hexdigest() if sha256 else None)
+        self.put(path, data)
+
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
-        return self._read(path)
+        return self._read(path, slice(None))
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """See `Storage.read_range`."""
-        data = self._read(path)
-        return data[start:] if start < 0 else data[start:stop]
+        return self._read(path, slice(start, None if start < 0 else stop))
 
     def size(self, path: str) -> int:
         """See `Storage.size`."""
-        return len(self._read(path))
+        return len(self._read(path, slice(None)))
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
@@ -102,10 +109,12 @@ class MemoryStorage(Storage):
         except OSError as error:  # There is a folder of that name, or an object of the name of one of its folders.
             raise from_os(error, action, f"{self.url}/{path}") from error
 
-    def _read(self, path: str) -> bytes:
-        """Return an object; other threads may replace it meanwhile, not change it."""
+    def _read(self, path: str, part: slice) -> bytes:
+        """Return a part of an object; other threads may replace it meanwhile, not change it."""
         key = self._locate(path)
         try:
-            return bytes(self._filesystem.store[key].getvalue())
+            file = self._filesystem.store[key]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "There is no such object", f"{self.url}/{path}") from None
+        with file.getbuffer() as data:
+            return bytes(data[part])

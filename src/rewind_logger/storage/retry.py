@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rewind_logger.errors import TransientStorageError
@@ -64,6 +65,10 @@ class RetryingStorage(WrapperStorage):
     def put(self, path: str, data: bytes) -> None:
         """See `Storage.put`."""
         self._retry(lambda: self.inner.put(path, data))
+
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """See `Storage.put_file`; the file is sent from its beginning again."""
+        self._retry(lambda: self.inner.put_file(path, source, sha256=sha256))
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""

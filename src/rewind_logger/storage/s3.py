@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rewind_logger.storage.base import ObjectInfo
+from rewind_logger.storage.base import CHUNK_BYTES, ObjectInfo
 from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage
+
+MOST_PARTS = 10_000
+"""Of one upload, which S3 sets."""
+
+PARTS_AT_ONCE = 4
+"""Of one upload; each is in memory twice."""
 
 
 class S3Storage(FsspecStorage):
@@ -31,6 +37,10 @@ class S3Storage(FsspecStorage):
         filesystem, root = super()._new_filesystem(url, {**options, "config_kwargs": config})
         filesystem.retries = 1
         return filesystem, root
+
+    def _upload_options(self, size: int) -> dict[str, Any]:
+        """Send parts of a few MiB; s3fs would send ten of 50 MiB at a time."""
+        return {"chunksize": max(CHUNK_BYTES, -(-size // MOST_PARTS)), "max_concurrency": PARTS_AT_ONCE}
 
     def size(self, path: str) -> int:
         """See `Storage.size`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from rewind_logger.storage.base import Listing, Storage
 
@@ -27,6 +28,10 @@ class WrapperStorage(Storage):
     def put(self, path: str, data: bytes) -> None:
         """See `Storage.put`."""
         self.inner.put(path, data)
+
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        """See `Storage.put_file`."""
+        self.inner.put_file(path, source, sha256=sha256)
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
