@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewind_logger.errors import RewindError
-from rewind_logger.storage.base import Listing, Storage
+from rewind_logger.storage.base import Listing, Object, Storage
 from rewind_logger.storage.wrapper import WrapperStorage
 
 
@@ -68,6 +68,9 @@ class SteppingStorage(WrapperStorage):
     def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
         return [_outcome(self.list, folder) for folder in folders]
 
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        return [_outcome(self._put_object, one) for one in objects]
+
     def _write(self, request: Callable[..., object], *args: Any) -> object:
         try:
             self._stop()
@@ -90,8 +93,8 @@ class SteppingStorage(WrapperStorage):
         return self._request(self.inner.list, folder)  # type: ignore[no-any-return]
 
 
-def _outcome(request: Callable[[str], Any], path: str) -> Any:
+def _outcome(request: Callable[[Any], Any], argument: Any) -> Any:
     try:
-        return request(path)
+        return request(argument)
     except (FileNotFoundError, RewindError) as error:
         return error

@@ -168,7 +168,7 @@ def test_a_kill_while_rows_are_brought_in_neither_loses_nor_doubles_one(tmp_path
         log(writer, range(3, 5))
         batch = writer._outbox.first(0)
         assert batch is not None
-        writer._term.put("metrics", 0, batch.rows["metrics"])
+        writer._term.put(batch.flushes, batch.rows)
         die(writer)
         return memory, machine
 

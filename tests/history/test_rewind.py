@@ -121,8 +121,8 @@ def test_a_zombie_changes_no_archived_revision(storage: Storage, monkeypatch: py
     zombie._outbox.close_batch()
     batch = zombie._outbox.first(0)
     assert batch is not None
-    late, points = zombie._term.put("metrics", batch.flushes["metrics"], batch.rows["metrics"])
-    zombie._term._compactor.add("metrics", late, points)
+    for late in zombie._term.put(batch.flushes, batch.rows):
+        zombie._term._compactor.add(*late)
     zombie._term.compact()
     assert exact(storage, 1) == before
     assert read(storage) == line([0])

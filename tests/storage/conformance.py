@@ -257,6 +257,15 @@ class StorageConformance:
             sum(range(2, 40, 3)),
         ]
 
+    def test_many_objects_are_written(self, storage: Storage) -> None:
+        objects = [(f"f{n % 3}/{n}", b"x" * n) for n in range(40)]
+        assert storage.put_each(objects) == [None] * 40
+        assert storage.read_many(path for path, _ in objects) == [data for _, data in objects]
+        storage.put_many([])
+        for broken in (storage.put_each, storage.put_many):
+            with pytest.raises(ConfigError, match="no path within a store"):
+                broken([("../outside", b"x")])
+
     def test_one_missing_object_of_many(self, storage: Storage) -> None:
         storage.put("a", b"1")
         storage.put("b", b"2")

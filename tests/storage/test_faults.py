@@ -35,6 +35,7 @@ def test_requests_and_bytes_are_counted_by_verb(memory: Storage, tmp_path: Path)
     storage.read_each(["f/b", "missing"])
     storage.list("f")
     storage.map_lists(["f", "g", "h"])
+    storage.put_many([("f/d", b"12"), ("f/e", b"3")])
     storage.size("f/a")
     storage.delete("f/a")
     (tmp_path / "seven").write_bytes(b"1234567")
@@ -43,11 +44,11 @@ def test_requests_and_bytes_are_counted_by_verb(memory: Storage, tmp_path: Path)
     with pytest.raises(FileNotFoundError):
         storage.read("f/a")
     assert storage.traffic == Traffic(
-        {"create": 2, "put": 1, "put_file": 1, "read": 6, "read_range": 4, "list": 4, "size": 1, "delete": 1},
+        {"create": 2, "put": 3, "put_file": 1, "read": 6, "read_range": 4, "list": 4, "size": 1, "delete": 1},
         bytes_read=5 + 2 + 8 + 3 + 7,
-        bytes_written=13 + 7,
+        bytes_written=16 + 7,
     )
-    assert storage.traffic.total == 20
+    assert storage.traffic.total == 22
 
 
 def test_traffic_of_a_while(memory: Storage) -> None:

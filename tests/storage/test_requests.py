@@ -86,7 +86,7 @@ def test_reading_takes_one_request_and_no_more_bytes_than_asked_for(storage: S3S
     assert wire.requests == ["GET empty", "GET empty", "GET large", "HEAD large", "GET missing", "HEAD missing"]
 
 
-def test_many_reads_take_one_request_each(storage: S3Storage, wire: Wire) -> None:
+def test_many_at_a_time_take_one_request_each(storage: S3Storage, wire: Wire) -> None:
     for n in range(5):
         storage.put(f"f/{n}", b"x")
     wire.requests.clear()
@@ -95,6 +95,9 @@ def test_many_reads_take_one_request_each(storage: S3Storage, wire: Wire) -> Non
     wire.requests.clear()
     storage.map_lists(["f", "g", "h"])
     assert wire.requests == ["GET "] * 3
+    wire.requests.clear()
+    storage.put_many((f"g/{n}", b"x") for n in range(3))
+    assert sorted(wire.requests) == [f"PUT g/{n}" for n in range(3)]
 
 
 def test_a_listing_goes_on_where_a_page_ended() -> None:
@@ -138,6 +141,9 @@ def test_a_listing_of_nothing_takes_one_request(storage: S3Storage, wire: Wire) 
     assert storage.list("full/below/deep") == []
     assert storage.list("full/a") == []
     assert wire.requests == ["GET "] * 3
+    wire.requests.clear()
+    storage.put_many((f"g/{n}", b"x") for n in range(3))
+    assert sorted(wire.requests) == [f"PUT g/{n}" for n in range(3)]
 
 
 def test_the_marks_of_consoles_are_not_listed(storage: S3Storage) -> None:

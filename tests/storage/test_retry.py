@@ -149,6 +149,13 @@ def test_of_many_reads_only_the_lost_ones_are_made_again(memory: Storage, waits:
     assert waits.seconds == [0.2, 0.4]
 
 
+def test_of_many_writes_only_the_lost_ones_are_made_again(memory: Storage, waits: Waits) -> None:
+    counted = CountingStorage(FaultyStorage(memory, script({1: LOST, 2: LOST, 4: LOST})))
+    retrying(counted, waits).put_many((f"g/{n}", bytes([n])) for n in range(4))
+    assert memory.read_many(f"g/{n}" for n in range(4)) == [bytes([n]) for n in range(4)]
+    assert counted.traffic.requests == {"put": 4 + 2 + 1}
+
+
 def test_of_many_reads_each_has_its_own_outcome(memory: Storage, waits: Waits) -> None:
     def lose(request: Request) -> Fault | None:
         return LOST if request.path == "f/lost" else None

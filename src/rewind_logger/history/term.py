@@ -41,18 +41,22 @@ class Term:
             FencedError: If another writer has claimed the run. The rows may lie in the store, where no reader looks.
             StorageError: If the store fails.
         """
-        put = [(stream, self.put(stream, flushes[stream], found)) for stream, found in rows.items() if found]
+        added = self.put(flushes, rows)
         self.check_owner()
-        for stream, (found, points) in put:
-            self._compactor.add(stream, found, points)
+        for one in added:
+            self._compactor.add(*one)
 
-    def put(self, stream: str, flush: int, rows: Sequence[Row]) -> tuple[Segment, int]:
-        """Put the segment of one flush; return it and its number of points."""
-        clocks = [row.clock for row in rows]
-        name = SegmentName(flush, flush, min(clocks), max(clocks))
-        data = segment.encode(rows, stream=stream, first=flush, last=flush)
-        self._storage.put(names.segment(self.opened.folder, stream, name), data)
-        return Segment(name, len(data)), sum(len(row.values) for row in rows)
+    def put(self, flushes: Mapping[str, int], rows: Mapping[str, Sequence[Row]]) -> list[tuple[str, Segment, int]]:
+        """Put the segments of a flush, at the same time; return for each its stream, itself and its points."""
+        objects, added = [], []
+        for stream, found in rows.items():
+            clocks = [row.clock for row in found]
+            name = SegmentName(flushes[stream], flushes[stream], min(clocks), max(clocks))
+            data = segment.encode(found, stream=stream, first=name.first, last=name.last)
+            objects.append((names.segment(self.opened.folder, stream, name), data))
+            added.append((stream, Segment(name, len(data)), sum(len(row.values) for row in found)))
+        self._storage.put_many(objects)
+        return added
 
     def check_owner(self) -> None:
         """Raise `FencedError` if another writer has claimed the run."""

@@ -10,10 +10,14 @@ from typing import TypeAlias, TypeVar
 
 from rewind_logger.errors import ConfigError, StorageError
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 CHUNK_BYTES = 8 << 20
 """How much of a large object is in memory at a time for each request under way. S3 takes at least 5 MiB a part."""
+
+Object: TypeAlias = tuple[str, bytes]
+"""A path, and what is to be written there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,10 @@ def raise_first(outcomes: Iterable[T | Exception]) -> list[T]:
     return values
 
 
-def outcome_of(request: Callable[[str], T], path: str) -> T | Exception:
-    """Return what `request(path)` returns, or the error that it raises of those that a storage documents."""
+def outcome_of(request: Callable[[A], T], argument: A) -> T | Exception:
+    """Return what `request(argument)` returns, or the error that it raises of those that a storage documents."""
     try:
-        return request(path)
+        return request(argument)
     except (FileNotFoundError, StorageError) as error:
         return error
 
@@ -167,6 +171,20 @@ class Storage(ABC):
     def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
         """Return for each folder its listing or the error that listing it gave, in the order of `folders`."""
         return [outcome_of(self.list, folder) for folder in folders]
+
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        """Write objects as `put` does; return for each None or the error that it gave, in the order of `objects`.
+
+        Backends that can do so write several at the same time: in which order they appear is left open.
+        """
+        return [outcome_of(self._put_object, one) for one in objects]
+
+    def _put_object(self, one: Object) -> None:
+        self.put(*one)
+
+    def put_many(self, objects: Iterable[Object]) -> None:
+        """Write objects, in no particular order; the first error is raised once all were tried."""
+        raise_first(self.put_each(objects))
 
     def read_many(self, paths: Iterable[str]) -> list[bytes]:
         """Return whole objects, in the order of `paths`; the first error is raised once all were asked for."""

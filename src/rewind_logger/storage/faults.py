@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rewind_logger.errors import TransientStorageError
-from rewind_logger.storage.base import Listing, Storage, outcome_of
+from rewind_logger.storage.base import Listing, Object, Storage, outcome_of
 from rewind_logger.storage.wrapper import WrapperStorage
 
 T = TypeVar("T")
@@ -117,6 +117,12 @@ class CountingStorage(WrapperStorage):
         todo = list(folders)
         self._count("list", len(todo))
         return self.inner.list_each(todo)
+
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        """See `Storage.put_each`."""
+        todo = list(objects)
+        self._count("put", len(todo), written=sum(len(data) for _, data in todo))
+        return self.inner.put_each(todo)
 
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
@@ -244,6 +250,10 @@ class FaultyStorage(WrapperStorage):
     def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
         """See `Storage.list_each`; one after the other, so that a plan meets them in order."""
         return [outcome_of(self.list, folder) for folder in folders]
+
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        """See `Storage.put_each`; one after the other, so that a plan meets them in order."""
+        return [outcome_of(self._put_object, one) for one in objects]
 
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""

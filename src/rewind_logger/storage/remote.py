@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rewind_logger.errors import RewindError
-from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_path, outcome_of
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, check_path, outcome_of
 from rewind_logger.storage.redact import public_url, secrets_of
 from rewind_logger.storage.translate import (
     from_backend,
@@ -21,11 +21,12 @@ from rewind_logger.storage.translate import (
     is_unsupported,
 )
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 CONCURRENCY = 16
-"""Requests that `read_each` and `list_each` have under way at a time. s3fs is bound by its own 2–3 ms of CPU a request,
-so more bring nothing; threads measured as fast as its event loop."""
+"""Requests that `read_each`, `list_each` and `put_each` have under way at a time. s3fs is bound by its own 2–3 ms of
+CPU a request, so more bring nothing; threads measured as fast as its event loop."""
 
 _generation = 0
 """Raised in each forked child. A process id would do but for being given again."""
@@ -151,6 +152,10 @@ class FsspecStorage(Storage):
         """See `Storage.list_each`."""
         return _at_once(self.list, folders)
 
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        """See `Storage.put_each`."""
+        return _at_once(self._put_object, objects)
+
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
         filesystem, key = self._locate(folder)
@@ -222,13 +227,13 @@ class FsspecStorage(Storage):
         return {**self.__dict__, "_opened": {}}
 
 
-def _at_once(request: Callable[[str], T], paths: Iterable[str]) -> list[T | Exception]:
-    """Make requests of a storage at the same time; return their outcomes in the order of `paths`."""
-    todo = list(paths)
+def _at_once(request: Callable[[A], T], arguments: Iterable[A]) -> list[T | Exception]:
+    """Make requests of a storage at the same time; return their outcomes in the order of `arguments`."""
+    todo = list(arguments)
     if len(todo) < 2:
-        return [outcome_of(request, path) for path in todo]
+        return [outcome_of(request, argument) for argument in todo]
     try:
-        with ThreadPoolExecutor(min(CONCURRENCY, len(todo)), thread_name_prefix="rewind-logger-read") as pool:
+        with ThreadPoolExecutor(min(CONCURRENCY, len(todo)), thread_name_prefix="rewind-logger-io") as pool:
             return list(pool.map(partial(outcome_of, request), todo))
     except RuntimeError:  # The interpreter is shutting down and starts no more threads.
-        return [outcome_of(request, path) for path in todo]
+        return [outcome_of(request, argument) for argument in todo]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from rewind_logger.errors import TransientStorageError
-from rewind_logger.storage.base import Listing, Storage
+from rewind_logger.storage.base import Listing, Object, Storage
 from rewind_logger.storage.wrapper import WrapperStorage
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -94,6 +95,10 @@ class RetryingStorage(WrapperStorage):
         """See `Storage.list_each`; only what failed is asked for again."""
         return self._retry_each(self.inner.list_each, list(folders))
 
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        """See `Storage.put_each`; only what failed is written again."""
+        return self._retry_each(self.inner.put_each, list(objects))
+
     def _retry(self, request: Callable[[], T]) -> T:
         """Make a request until it succeeds, fails for good, or was made often enough."""
         for attempt in range(1, self.attempts + 1):
@@ -106,13 +111,13 @@ class RetryingStorage(WrapperStorage):
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _retry_each(
-        self, request: Callable[[Sequence[str]], Sequence[T | Exception]], paths: Sequence[str]
+        self, request: Callable[[Sequence[A]], Sequence[T | Exception]], arguments: Sequence[A]
     ) -> list[T | Exception]:
         """Make requests together, and then again those that failed in a way that may pass."""
         outcomes: dict[int, T | Exception] = {}
-        failed: Sequence[int] = range(len(paths))
+        failed: Sequence[int] = range(len(arguments))
         for attempt in range(1, self.attempts + 1):
-            outcomes.update(zip(failed, request([paths[i] for i in failed]), strict=True))
+            outcomes.update(zip(failed, request([arguments[i] for i in failed]), strict=True))
             failed = [i for i in failed if isinstance(outcomes[i], TransientStorageError)]
             if not failed:
                 break
@@ -122,7 +127,7 @@ class RetryingStorage(WrapperStorage):
             error = outcomes[i]
             assert isinstance(error, TransientStorageError)
             outcomes[i] = self._given_up(error)
-        return [outcomes[i] for i in range(len(paths))]
+        return [outcomes[i] for i in range(len(arguments))]
 
     def _wait(self, attempt: int) -> None:
         """Wait between attempt number `attempt`, from 1, and the next."""

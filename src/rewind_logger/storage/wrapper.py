@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from rewind_logger.storage.base import Listing, Storage
+from rewind_logger.storage.base import Listing, Object, Storage
 
 
 class WrapperStorage(Storage):
     """Pass every request on to `inner`; what adds behaviour overrides what it needs.
 
-    `read_many` and `map_lists` come down to `read_each` and `list_each`, so these two are all that has to be
-    overridden for requests that go out together.
+    `read_many`, `map_lists` and `put_many` come down to `read_each`, `list_each` and `put_each`, so these three are all
+    that has to be overridden for requests that go out together.
     """
 
     def __init__(self, inner: Storage) -> None:
@@ -56,6 +56,10 @@ class WrapperStorage(Storage):
     def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
         """See `Storage.list_each`."""
         return self.inner.list_each(folders)
+
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        """See `Storage.put_each`."""
+        return self.inner.put_each(objects)
 
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
