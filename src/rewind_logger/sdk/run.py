@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rewind_logger.errors import ConfigError, FencedError, PositionError, StorageError
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
-from rewind_logger.sdk import notice, open_runs
+from rewind_logger.sdk import notice, open_runs, openings
 from rewind_logger.sdk.companion import Companion
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
@@ -234,6 +234,7 @@ class Run(Labelled):
             self._labels = {**nothing, **self._given_labels}
             self._config._rebase(self._given_config, lambda: inherited.metadata.config)
             self._summary._rebase(inherited.summary)
+            self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
             if values := to_values(self._given_config, self._labels):
                 self._append("events", values, OPENING_CLOCK)
         open_runs.add(self._storage.url, self._ref, self)

@@ -1,0 +1,128 @@
+"""Openings of a run: who opened it when, how and why; each is told by the first event of its term.
+
+The value `opened` of a row of the stream `events` is the JSON object of an `Opening`. Its clock is −1, so no cut
+removes it: what a view shows of openings behind its cut is sorted out by their `start`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from rewind_logger._version import __version__
+from rewind_logger.history.opening import Opened
+from rewind_logger.sdk.command_line import command_line
+from rewind_logger.types import Position, Row, Scalar
+
+OPENED = "opened"
+"""The value's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """One opening of a run; None where a store does not tell."""
+
+    run: str
+    """`project/id` of the run that was opened: of a fork's rows the first openings are its parent's."""
+    revision: int
+    term: int
+    """The number of its claim."""
+    kind: str
+    """new, resumed, rewound, restored or forked."""
+    reason: str
+    """What was asked for, such as `resume_from='a?_step=499'` or the checkpoint that was loaded."""
+    start: int
+    """The first step of the opening (inclusive)."""
+    parent: str | None = None
+    """Where a rewound, restored or forked revision begins, such as `digits/a@1?_step=499`."""
+    started_ms: int
+    """Wall time, milliseconds since 1970-01-01 UTC."""
+    host: str | None = None
+    user: str | None = None
+    pid: int | None = None
+    python: str | None = None
+    """Version of the interpreter."""
+    executable: str | None = None
+    os: str | None = None
+    command: tuple[str, ...] = ()
+    """The command line; values that look like secrets are masked."""
+    directory: str | None = None
+    """The working directory."""
+    version: str | None = None
+    """Of this package."""
+
+    @property
+    def started(self) -> datetime:
+        """When, in UTC."""
+        return datetime.fromtimestamp(self.started_ms / 1000, timezone.utc)
+
+
+def to_value(opened: Opened, reason: str) -> dict[str, Scalar]:
+    """Return the event of an opening that was just made by this process."""
+    opening = Opening(
+        run=str(opened.run),
+        revision=opened.revision,
+        term=opened.base.number,
+        kind=opened.kind,
+        reason=reason,
+        start=opened.start,
+        parent=None if opened.parent is None else _moment(opened.parent),
+        started_ms=opened.base.created_ms,
+        host=socket.gethostname(),
+        user=_user(),
+        pid=os.getpid(),
+        python=platform.python_version(),
+        executable=sys.executable or None,
+        os=f"{platform.system()} {platform.release()} {platform.machine()}",
+        command=tuple(command_line()),
+        directory=_directory(),
+        version=__version__,
+    )
+    # ASCII: a path or an argument may hold half a surrogate pair, which no store takes as UTF-8.
+    return {OPENED: json.dumps(dataclasses.asdict(opening))}
+
+
+def openings(rows: Iterable[Row]) -> list[Opening]:
+    """Return the openings among rows of the stream `events`, in order; what is none is passed over."""
+    found = (_opening(row.values[OPENED]) for row in rows if OPENED in row.values)
+    return [opening for opening in found if opening is not None]
+
+
+def _opening(text: Scalar) -> Opening | None:
+    """Read what `to_value` wrote; fields that this version does not know are passed over."""
+    try:
+        fields: dict[str, Any] = json.loads(str(text))
+        known = {field.name: fields[field.name] for field in dataclasses.fields(Opening) if field.name in fields}
+        known["command"] = tuple(known.get("command") or ())
+        return Opening(**known)
+    except (TypeError, ValueError, AttributeError):
+        return None  # nothing depends on it: what else the run has is still to be read
+
+
+def _moment(position: Position) -> str:
+    revision = "" if position.revision is None else f"@{position.revision}"
+    step = "" if position.next_step is None else f"?_step={position.next_step - 1}"
+    return f"{position.run}{revision}{step}"
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user that has no name
+        return str(os.getuid()) if hasattr(os, "getuid") else None
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
