@@ -44,6 +44,7 @@ class Fit(Attachment):
         # What an open run is given before it is known where the fit begins: a rewind would cut it.
         self._held_rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._held_config: dict[str, Any] = {}
+        self._run._companions.prepare()
 
     def is_of(self, trainer: Trainer) -> bool:
         """Say whether it is, or was, a fit of this trainer."""
@@ -81,6 +82,7 @@ class Fit(Attachment):
                 self._logger._ref,
                 error,
             )
+        self._run._companions.begin()
         self._clock = FitClock(self._position())
         self._release(self._clock.now(trainer))
 

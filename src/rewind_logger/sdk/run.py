@@ -15,7 +15,7 @@ from rewind_logger.errors import ConfigError, FencedError, PositionError, Storag
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs, openings
-from rewind_logger.sdk.companion import Companion
+from rewind_logger.sdk.companion import Companions
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
 from rewind_logger.sdk.inherited import Inherited
@@ -72,7 +72,7 @@ class Run(Labelled):
         self._intake = Intake(self._writer)
         self._put = self._intake.put
         self._summary = Summary(later=self._intake.last_values)
-        self._companions: list[Companion] = []
+        self._companions = Companions()
 
     # What it is
 
@@ -174,7 +174,8 @@ class Run(Labelled):
             FencedError: If another writer has taken the run over.
             StorageError: If the store failed; the rows are in the journal, and are tried again.
         """
-        return self._writer.flush(timeout)
+        handed = self._companions.flush(timeout)
+        return self._writer.flush(timeout) and handed
 
     def finish(self, exit_code: int = 0) -> None:
         """End the run: bring everything into the store, and say whether it went well.
@@ -223,6 +224,7 @@ class Run(Labelled):
         Raises:
             RewindError: As `history.opening.open_run` does; the run can be opened again.
         """
+        self._companions.prepare()
         opened = self._writer.open(request)
         with self._lock:
             if self._opened is not None:
@@ -238,7 +240,7 @@ class Run(Labelled):
             if values := to_values(self._given_config, self._labels):
                 self._append("events", values, OPENING_CLOCK)
         open_runs.add(self._storage.url, self._ref, self)
-        self._accompany()
+        self._companions.begin()
         if say and not self._spec.disabled:
             notice.say(notice.opening(self._storage, opened))
         return opened
@@ -299,12 +301,11 @@ class Run(Labelled):
         Returns:
             What went wrong, as a sentence; None if nothing did.
         """
+        deadline = time.monotonic() + timeout
+        self._companions.rest(timeout)
         if self._opened is None:
             return None
         self._failed = state == "failed"
-        deadline = time.monotonic() + timeout
-        for companion in self._companions:
-            companion.rest(max(0.0, deadline - time.monotonic()))
         try:
             if self._writer.finish(state, max(0.0, deadline - time.monotonic())):
                 return None
@@ -312,17 +313,11 @@ class Run(Labelled):
             return str(error)
         return f"Not everything came into {self._storage.url} within {timeout:g} s."
 
-    def _accompany(self) -> None:
-        """Have the companions go to work."""
-        for companion in self._companions:
-            companion.begin()
-
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's."""
         self._state = "forked"
         self._lock = threading.RLock()
-        for companion in self._companions:
-            companion.disown()
+        self._companions.disown()
 
     # Within
 
