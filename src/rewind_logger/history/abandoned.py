@@ -13,7 +13,7 @@ from pathlib import Path
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format.version import check_version
 from rewind_logger.history import journal, locks
-from rewind_logger.history.journal import CLAIMED, NOTED, OWNER, PART, Batch
+from rewind_logger.history.journal import BLOB, CLAIMED, NOTED, OWNER, PART, Batch
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -45,6 +45,10 @@ class Abandoned:
                 if batch.damaged:
                     self._say_damaged(path, "the rows behind the damage are left out.")
                 yield batch
+
+    def blobs(self) -> dict[str, Path]:
+        """Return by digest the files of the blobs that its rows may refer to."""
+        return {match[1]: path for path in self.folder.iterdir() if (match := BLOB.fullmatch(path.name))}
 
     def _say_damaged(self, path: Path, what: str) -> None:
         if path not in self.damaged:

@@ -6,10 +6,11 @@ A journal is a folder named by the nonce of its writer:
 {nonce}/journal.json        who writes it; locked as long as the writer lives
 {nonce}/claimed-{n:08d}     the writer has made claim n
 {nonce}/{i:09d}.part        the rows of one flush batch, as frames; the first frame says which flushes they become
+{nonce}/{SHA-256}.blob      bytes that rows refer to, until they are in the store as a blob
 {nonce}/noted               somebody was told that these rows are kept
 ```
 
-One `os.write` a row, no fsync: what was written survives the process, not the power supply.
+One `os.write` a row and a file a blob, no fsync: what was written survives the process, not the power supply.
 """
 
 from __future__ import annotations
@@ -41,8 +42,13 @@ LOG = logging.getLogger("rewind_logger")
 
 PART = re.compile(r"([0-9]{9,})\.part")
 CLAIMED = re.compile(r"claimed-([0-9]{8,})")
+BLOB = re.compile(r"([0-9a-f]{64})\.blob")
+_HALF_BLOB = re.compile(rf"{BLOB.pattern}\.tmp")
 OWNER = "journal.json"
 NOTED = "noted"
+
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What keeps a file from being read that is there, and whole: it is tried again."""
 
 
 def journal_root(storage: Storage, run: RunRef) -> Path | None:
@@ -83,16 +89,34 @@ class Batch(NamedTuple):
 class Part:
     """The rows of one flush batch, closed."""
 
-    def __init__(self, journal: Journal, name: str | None, rest: bytes) -> None:
-        """Take the file of that journal, if there is one, and what could not be written to it."""
+    def __init__(self, journal: Journal, name: str | None, rest: bytes, blobs: Mapping[str, bytes | None]) -> None:
+        """Take what a batch consists of.
+
+        Args:
+            journal: The journal.
+            name: The file with its rows, if there is one.
+            rest: Rows that could not be written to it.
+            blobs: By digest what they refer to; None where it is in a file of the journal.
+        """
         self._journal = journal
         self._name = name
         self._rest = rest
+        self._blobs = blobs
 
     @property
     def in_memory(self) -> bool:
-        """Whether rows would be lost with this process."""
-        return bool(self._rest)
+        """Whether something of it would be lost with this process."""
+        return bool(self._rest) or any(data is not None for data in self._blobs.values())
+
+    @property
+    def blobs(self) -> dict[str, bytes | Path]:
+        """By digest the blobs that its rows may refer to, or the files that hold them."""
+        path_of = self._journal.blob_path
+        return {digest: path_of(digest) if data is None else data for digest, data in self._blobs.items()}
+
+    def holds(self, digest: str) -> bool:
+        """Whether it has a blob."""
+        return digest in self._blobs
 
     def read(self, start: int) -> Batch:
         """Return what is in it; rows whose clock was not known when they were logged get `start`.
@@ -110,6 +134,13 @@ class Part:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()
+
+    def drop_blobs(self) -> None:
+        """Let its blobs go: they are in the store."""
+        for source in self.blobs.values():
+            if isinstance(source, Path):
+                with contextlib.suppress(OSError):
+                    source.unlink()
 
     @property
     def _path(self) -> Path | None:
@@ -202,13 +233,40 @@ class Journal:
             self._fall_back(error)
             self._memory += data
 
-    def close_part(self) -> Part:
-        """Close the present part and return it; `begin` must come before the next row."""
+    def attach(self, digest: str, data: bytes) -> bytes | None:
+        """Keep bytes that rows refer to, in a file; return them if that cannot be done."""
+        if self._folder is None:
+            return data
+        path = self.blob_path(digest)
+        half = path.with_name(f"{path.name}.tmp")
+        try:
+            fd = open_file(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+            half.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                half.unlink()
+            self._warn(error)
+            return data
+        return None
+
+    def blob_path(self, digest: str) -> Path:
+        """Return the file of a blob that is in one."""
+        assert self._folder is not None
+        return self._folder / f"{digest}.blob"
+
+    def close_part(self, blobs: Mapping[str, bytes | None]) -> Part:
+        """Close the present part and return it; `begin` must come before the next row.
+
+        Args:
+            blobs: By digest what its rows refer to, as `attach` returned it.
+        """
         self._close_file()
         name = None
         if self._folder is not None and self._part_path().exists():
             name = self._part_path().name
-        return Part(self, name, bytes(self._memory))
+        return Part(self, name, bytes(self._memory), blobs)
 
     def move(self, root: Path | None) -> None:
         """Move it into another run's folder of journals, on the same disk; the lock and what is open move with it."""
@@ -276,6 +334,12 @@ class Journal:
     def _fall_back(self, error: OSError) -> None:
         """Go on in memory where the disk refuses; the next part tries the disk again, if there is a folder."""
         self._close_file()
+        self._warn(error)
+        if self._owner_fd is None:
+            self._folder = None
+
+    def _warn(self, error: OSError) -> None:
+        """Say once that the disk refuses."""
         if not self._warned:
             self._warned = True
             LOG.warning(
@@ -284,8 +348,6 @@ class Journal:
                 self._folder,
                 error.strerror or error,
             )
-        if self._owner_fd is None:
-            self._folder = None
 
 
 def _make(folder: Path) -> None:
@@ -305,11 +367,12 @@ def remove(folder: Path, keep: Collection[Path] = ()) -> None:
 
     Args:
         folder: The journal, which is locked: nobody may look at it while it goes.
-        keep: Files of it that stay, and the folder with them.
+        keep: Files of it that stay, and the folder with them, and the blobs that they may refer to.
     """
+    kinds = (PART, CLAIMED) if keep else (PART, CLAIMED, BLOB, _HALF_BLOB)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if (PART.fullmatch(path.name) or CLAIMED.fullmatch(path.name)) and path not in keep:
+            if path not in keep and any(kind.fullmatch(path.name) for kind in kinds):
                 path.unlink()
         if not keep:
             for name in (NOTED, OWNER):

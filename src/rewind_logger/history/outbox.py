@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from rewind_logger.history.journal import Batch, Journal, Part
 from rewind_logger.types import STREAMS, Scalar, Stream
 
 FLUSH_POINTS = 1 << 16
-"""A batch is closed once it has so many values."""
+"""A batch is closed once it has so many values …"""
+
+TEXT_BYTES, BLOB_BYTES = 128, 512
+"""… where so many bytes of a row, or of a blob, count as a value: so it has some 8 MiB of texts, or 32 of blobs."""
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -47,9 +51,9 @@ class Outbox:
         self._points = 0
         self._keys: list[str] | None = None  # those that the present batch said last
         self._closed: deque[Part] = deque()
+        self._blobs: dict[str, bytes | None] = {}  # of the present batch; None: in a file of the journal
         self._busy = False
-        # None: leave.
-        self._postponed: deque[tuple[Stream, dict[str, Scalar], int | None, int | None, int] | None] = deque()
+        self._postponed: deque[Callable[[], None]] = deque()
         self._kept = False
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
@@ -75,7 +79,7 @@ class Outbox:
     ) -> None:
         """Write one row to the journal."""
         if self._busy:  # a signal's handler has come into the writing of another row
-            self._postponed.append((stream, values, clock, step, time_ms))
+            self._postponed.append(partial(self.append, stream, values, clock, step, time_ms))
             return
         self._busy = True
         try:
@@ -86,7 +90,30 @@ class Outbox:
             if not self._begun:
                 self._begin()
             self._journal.append(data)
-            self._points += len(values)
+            self._points += max(len(values), len(data) // TEXT_BYTES)
+            self._see_to_batch()
+        finally:
+            self._busy = False
+            self._catch_up()
+
+    def attach(self, digest: str, data: bytes) -> None:
+        """Keep bytes that rows which follow refer to, unless they wait already; they get into the store before these.
+
+        Args:
+            digest: Their SHA-256.
+            data: The bytes.
+        """
+        if self._busy:
+            self._postponed.append(partial(self.attach, digest, data))
+            return
+        self._busy = True
+        try:
+            if digest in self._blobs or any(part.holds(digest) for part in list(self._closed)):
+                return
+            if not self._begun:
+                self._begin()
+            self._blobs[digest] = self._journal.attach(digest, data)
+            self._points += len(data) // BLOB_BYTES
             self._see_to_batch()
         finally:
             self._busy = False
@@ -100,7 +127,8 @@ class Outbox:
         The list is known by its identity, so it must not be changed afterwards.
         """
         if self._busy:
-            self._postponed.append(("metrics", dict(zip(keys, values, strict=True)), clock, step, time_ms))
+            named = dict(zip(keys, values, strict=True))
+            self._postponed.append(partial(self.append, "metrics", named, clock, step, time_ms))
             return
         self._busy = True
         try:
@@ -139,13 +167,9 @@ class Outbox:
             self._on_work()
 
     def _catch_up(self) -> None:
-        """Write rows that came in the midst of something else."""
+        """Do what was asked for in the midst of something else."""
         while self._postponed and not self._busy:
-            row = self._postponed.popleft()
-            if row is None:
-                self.leave()
-            else:
-                self.append(*row)
+            self._postponed.popleft()()
 
     def move(self, root: Path | None) -> None:
         """Move the journal to that of another run, before the first opening."""
@@ -183,8 +207,15 @@ class Outbox:
         """
         return self._closed[0].read(start) if self._closed else None
 
+    def first_blobs(self) -> dict[str, bytes | Path]:
+        """Return by digest the blobs of the oldest closed batch, or the files that hold them."""
+        return self._closed[0].blobs
+
     def drop_first(self, *, keep: bool = False) -> None:
-        """Let the oldest closed batch go: what can be read of it is in the store. A damaged one keeps its file."""
+        """Let the oldest closed batch go: what can be read of it is in the store. A damaged one keeps its files."""
+        if not keep:
+            # While the batch is known to hold them: who attaches them anew meanwhile must write no file that goes here.
+            self._closed[0].drop_blobs()
         part = self._closed.popleft()
         if keep:
             self._kept = True
@@ -194,7 +225,7 @@ class Outbox:
     def leave(self) -> None:
         """Stop. The journal is removed if nothing waits in it, and else left for the next opening."""
         if not self.close_batch():
-            self._postponed.append(None)  # as soon as the row is written that a signal's handler has come into
+            self._postponed.append(self.leave)  # once the row is written that a signal's handler has come into
             return
         if not self._closed and not self._kept:
             self._journal.discard()
@@ -219,11 +250,12 @@ class Outbox:
         flushes: dict[str, int] = {
             stream: self._flushes[stream] + (rows[index] > self._began[index]) for index, stream in enumerate(STREAMS)
         }
-        part = self._journal.close_part()
+        part = self._journal.close_part(self._blobs)
         self._begun = False
         self._began = rows
         self._flushes = flushes
         self._points = 0
+        self._blobs = {}
         self._keys = None  # each batch can be read alone
         self.since = None
         self._closed.append(part)

@@ -17,6 +17,7 @@ from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.journal import Batch
 from rewind_logger.history.opening import build, new_claim, publish
 from rewind_logger.history.term import Term
+from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View, of_base
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
@@ -79,6 +80,7 @@ def _replay(storage: Storage, run: RunRef, one: Abandoned) -> bool:
         return False
     opened = build(run, "recovered", n, nonce, view, view.next_step, head.revisions, None, recovery)
     publish(storage, opened, None)
+    Uploads(storage).send(one.blobs())
     term = Term(storage, opened)
     for batch in _missing(one.batches(recovery.start), recovery.first):
         term.flush({s: flush - recovery.first.get(s, 0) for s, flush in batch.flushes.items()}, batch.rows)

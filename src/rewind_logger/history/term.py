@@ -10,6 +10,7 @@ from rewind_logger.format.names import RunPaths, SegmentName
 from rewind_logger.history import claims
 from rewind_logger.history.compact import Compactor
 from rewind_logger.history.opening import Opened, now_ms
+from rewind_logger.history.outbox import TEXT_BYTES
 from rewind_logger.history.segments import Segment
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Row
@@ -54,7 +55,7 @@ class Term:
             name = SegmentName(flushes[stream], flushes[stream], min(clocks), max(clocks))
             data = segment.encode(found, stream=stream, first=name.first, last=name.last)
             objects.append((names.segment(self.opened.folder, stream, name), data))
-            added.append((stream, Segment(name, len(data)), sum(len(row.values) for row in found)))
+            added.append((stream, Segment(name, len(data)), _points(stream, found)))
         self._storage.put_many(objects)
         return added
 
@@ -70,3 +71,12 @@ class Term:
         """Put the closing mark, replacing an earlier one."""
         mark = End(state=state, next_step=next_step, ended_ms=now_ms())
         self._storage.put(names.end(self.opened.folder), documents.encode_end(mark))
+
+
+def _points(stream: str, rows: Sequence[Row]) -> int:
+    """Count values, as compaction bounds its memory by them; a long text counts as several."""
+    count = sum(len(row.values) for row in rows)
+    if stream != "metrics":
+        texts = (value for row in rows for value in row.values.values() if isinstance(value, str))
+        count += sum(len(text) // TEXT_BYTES for text in texts)
+    return count

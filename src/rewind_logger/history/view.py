@@ -11,7 +11,10 @@ from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, segments
 from rewind_logger.history.segments import Seal
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import OPENING_CLOCK, Entry, RevisionRecord, RunRef
+from rewind_logger.types import OPENING_CLOCK, Entry, RevisionRecord, RunRef, Stream
+
+STREAMS_OF_STEPS: tuple[Stream, ...] = ("metrics", "media", "checkpoints")
+"""Whose rows say that a step was done."""
 
 LONG_LINEAGE = 64
 """A lineage with more entries than this may have a shorter one beside it (see `compact.merge_ancestors`)."""
@@ -168,8 +171,8 @@ def effective_lineage(storage: Storage, run: RunRef, base: Base, folder: str) ->
 def reached(base: Base, end: Seal) -> int:
     """Return one past the last step of a term.
 
-    A metric row at clock c and a checkpoint mark at c say that step c was done. Other rows may be stamped with a step
-    that had not come to its end, and say nothing.
+    What was logged at clock c and a checkpoint mark at c say that step c was done. Other rows may be stamped with a
+    step that had not come to its end, and say nothing.
     """
-    last = max(end.last_clock.get("metrics", -1), end.last_clock.get("checkpoints", -1))
+    last = max(end.last_clock.get(stream, -1) for stream in STREAMS_OF_STEPS)
     return max(base.start, last + 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
+import hashlib
 import logging
 import os
 import threading
@@ -16,10 +16,12 @@ from dataclasses import replace
 from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError, TransientStorageError
 from rewind_logger.history import recovery
 from rewind_logger.history.flusher import Flusher
-from rewind_logger.history.journal import journal_root
+from rewind_logger.history.journal import PASSING, journal_root
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
 from rewind_logger.history.outbox import Outbox
 from rewind_logger.history.term import Term
+from rewind_logger.history.uploads import Uploads
+from rewind_logger.history.view import STREAMS_OF_STEPS
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef, Scalar, Stream
 
@@ -38,9 +40,6 @@ interrupted by a signal whose handler waits for the flusher."""
 
 CLOSE_S = 5.0
 """How long `close` waits for the request that is under way."""
-
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What keeps a file from being read that is there, and whole: the batch is tried again."""
 
 _time_ns = time.time_ns
 
@@ -68,6 +67,7 @@ class Writer:
         self._root = journal_root(storage, run)
         self._background = background
         self._outbox: Outbox | None = None
+        self._uploads = Uploads(storage)
         self.lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
         """Orders the rows."""
         self._term: Term | None = None
@@ -122,6 +122,21 @@ class Writer:
             LogValueError: As `append` does, and OverflowError and UnicodeEncodeError.
         """
         (self._outbox or self._begin_outbox()).append_metrics(keys, values, clock, step, _time_ns() // 1_000_000)
+
+    def attach(self, data: bytes) -> str:
+        """Keep bytes that a row is about to refer to: they are in the journal now, and in the store before the row is.
+
+        Args:
+            data: What a row cannot hold, such as a picture: a blob. It is held in memory, and so are several at a time.
+
+        Returns:
+            Its SHA-256, as 64 lower-case hexadecimal digits, for the row to name it by.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        with self.lock:
+            if digest not in self._uploads:
+                (self._outbox or self._begin_outbox()).attach(digest, data)
+        return digest
 
     def retarget(self, run: RunRef) -> None:
         """Write another run, before the first opening: what was appended goes there."""
@@ -345,11 +360,12 @@ class Writer:
                 LOG.exception("Segments of run %s could not be put together.", self.run)
 
     def _flush_first(self, term: Term, outbox: Outbox) -> None:
+        self._uploads.send(outbox.first_blobs())  # those of a damaged batch too: later rows may refer to them
         try:
             batch = outbox.first(term.opened.start)
             assert batch is not None
         except (CorruptError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _PASSING:
+            if isinstance(error, OSError) and error.errno in PASSING:
                 raise TransientStorageError(f"The journal {outbox.where} could not be read back: {error}") from error
             LOG.error("A batch of the journal %s is damaged: it is kept, its rows left out. %s", outbox.where, error)
             outbox.drop_first(keep=True)
@@ -362,7 +378,7 @@ class Writer:
             self.fenced = error
             LOG.error("%s", error)
             raise
-        for stream in ("metrics", "checkpoints"):
+        for stream in STREAMS_OF_STEPS:
             for row in batch.rows.get(stream, ()):
                 self._next_step = max(self._next_step, row.clock + 1)
         outbox.drop_first(keep=batch.damaged)
