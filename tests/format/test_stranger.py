@@ -174,15 +174,19 @@ def test_events_are_config_and_labels(tmp_path: Path) -> None:
         run.log({"loss": 2.0})
     config: dict[str, object] = {}
     labels: dict[str, object] = {}
+    openings: list[str] = []
     for key, _, _, _, _, _, text in Stranger(store, "p/r", shortcuts=True).points("events"):
         assert text is not None
         if key == "config":
             config.update(json.loads(text))
+        elif key == "opened":
+            openings.append(json.loads(text)["kind"])
         else:
             labels[key] = json.loads(text)
     ours = open_store(store).run("p/r")
     assert config == ours.config == {"lr": 0.2, "depth": {"a": 1}}
     assert labels == {"tags": list(ours.tags)}
+    assert openings == ["new"]
 
 
 @pytest.mark.parametrize("fan_in", [64, pytest.param(5000, marks=pytest.mark.exhaustive)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rewind_logger.history import journal
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
+from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import RunRef
 from tests.history.lines import RUN
@@ -27,6 +29,23 @@ class Machine(WrapperStorage):
     def __init__(self, inner: Storage, disk: Path) -> None:
         super().__init__(inner)
         self.local_path = disk
+
+
+class HaltingStorage(MemoryStorage):
+    """A store in memory whose segments arrive only once they are let through."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.halted = threading.Event()
+        """Set once a segment is on its way."""
+        self.let_through = threading.Event()
+
+    def put(self, path: str, data: bytes) -> None:
+        """Put an object; a segment when it is let through."""
+        if path.endswith(".parquet"):
+            self.halted.set()
+            assert self.let_through.wait(60)
+        super().put(path, data)
 
 
 def die(writer: Writer) -> None:

@@ -22,7 +22,7 @@ from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position
 from tests.history.lines import RUN, Line, end, forked, line, log, opened, read
-from tests.history.machine import Machine, die, waiting
+from tests.history.machine import HaltingStorage, Machine, die, waiting
 from tests.history.processes import HEAD, running
 
 
@@ -136,16 +136,8 @@ def test_the_background_flush_stops_by_itself(
 
 def test_a_writer_that_hangs_is_taken_over_as_well(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its request is under way when the other opens the run, and arrives after that."""
-    arrived, taken_over = threading.Event(), threading.Event()
-
-    class Slow(MemoryStorage):
-        def put(self, path: str, data: bytes) -> None:
-            if path.endswith(".parquet"):
-                arrived.set()
-                assert taken_over.wait(30)
-            super().put(path, data)
-
-    first = opened(Slow(memory.url), background=True)
+    store = HaltingStorage(memory.url)
+    first = opened(store, background=True)
     log(first, range(3))
     outcome: list[BaseException] = []
 
@@ -157,11 +149,11 @@ def test_a_writer_that_hangs_is_taken_over_as_well(memory: MemoryStorage, monkey
 
     waiting = threading.Thread(target=flush)
     waiting.start()
-    assert arrived.wait(30)
+    assert store.halted.wait(30)
     second = opened(memory)
     log(second, range(2), turn=2)
     second.flush()
-    taken_over.set()
+    store.let_through.set()
     waiting.join(30)
     assert len(outcome) == 1, "its rows are in the store, and not acknowledged"
     end(second)
@@ -173,16 +165,8 @@ def test_a_flush_that_waits_while_another_thread_meets_the_fence_is_told_so(
     memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "REMOTE_AGE_S", (3600.0, 3600.0))
-    arrived, taken_over = threading.Event(), threading.Event()
-
-    class Slow(MemoryStorage):
-        def put(self, path: str, data: bytes) -> None:
-            if path.endswith(".parquet"):
-                arrived.set()
-                assert taken_over.wait(30)
-            super().put(path, data)
-
-    first = opened(Slow(memory.url), background=True)
+    store = HaltingStorage(memory.url)
+    first = opened(store, background=True)
     log(first, range(3))
     assert first._flusher is not None
     outcome: list[object] = []
@@ -204,12 +188,12 @@ def test_a_flush_that_waits_while_another_thread_meets_the_fence_is_told_so(
     monkeypatch.setattr(Writer, "_stop_flusher", stop_after_that)
     opening = threading.Thread(target=first.open, args=(OpenRequest(),))
     opening.start()  # it flushes first, in this thread
-    assert arrived.wait(30)
+    assert store.halted.wait(30)
     waiting_one.start()
     while first._flusher._asked == 0:
         waiting_one.join(0.001)
     end(opened(memory))
-    taken_over.set()
+    store.let_through.set()
     opening.join(30)
     waiting_one.join(30)
     assert outcome == [FencedError]

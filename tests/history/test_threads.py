@@ -24,7 +24,7 @@ from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.retry import RetryingStorage
 from rewind_logger.types import Row
 from tests.history.lines import RUN, opened
-from tests.history.machine import Machine, journals, waiting
+from tests.history.machine import HaltingStorage, Machine, journals, waiting
 from tests.history.processes import running
 
 THREADS = 8
@@ -197,24 +197,16 @@ def test_a_close_does_not_tell_a_flush_that_waits_a_lie(memory: MemoryStorage, m
     """The request under way comes to its end; what waits behind it stays in the journal, and is not called stored."""
     monkeypatch.setattr(writing, "CLOSE_S", 0.01)
     monkeypatch.setattr(Writer, "_wake", lambda _: None)  # nothing is flushed before it is asked for
-    arrived, go_on = threading.Event(), threading.Event()
-
-    class Slow(MemoryStorage):
-        def put(self, path: str, data: bytes) -> None:
-            if path.endswith(".parquet"):
-                arrived.set()
-                assert go_on.wait(60)
-            super().put(path, data)
-
-    writer = opened(Slow(memory.url), background=True)
+    store = HaltingStorage(memory.url)
+    writer = opened(store, background=True)
     for i in range(200):  # two full batches and a part of one
         writer.append("metrics", {"i": i}, i)
     outcomes: list[bool] = []
     waiting_one = threading.Thread(target=lambda: outcomes.append(writer.flush()))
     waiting_one.start()
-    assert arrived.wait(60)
+    assert store.halted.wait(60)
     writer.close()
-    go_on.set()
+    store.let_through.set()
     waiting_one.join(60)
     assert len(rows_of(memory)) < 200
     assert outcomes == [False]

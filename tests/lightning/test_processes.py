@@ -148,7 +148,7 @@ def test_a_job_that_slurm_requeues(store: str, tmp_path: Path) -> None:
     ended = processes.run(tmp_path, requeued, store, tmp_path, True, **environment)
     assert ended.code == -signal.SIGKILL, ended.stderr
     assert (tmp_path / "requeued").read_text() == "requeue 4711\n"
-    assert open_store(store).run("p/slurm-4711").state == "running", "it trained on until it was killed"
+    assert open_store(store).run("p/slurm-4711").state == "crashed", "it trained on until it was killed"
     ended = processes.run(tmp_path, requeued, store, tmp_path, False, **environment)
     assert ended.code == 0, ended.stderr
     assert column(store, "p/slurm-4711") == exact(12)

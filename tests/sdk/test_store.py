@@ -140,14 +140,14 @@ def test_state(url: str) -> None:
     assert (state("p/r1"), state("p/r1@1")) == ("finished", "failed")
 
 
-def test_a_revision_that_was_cut_off_while_it_ran_is_interrupted(url: str) -> None:
+def test_a_revision_that_was_cut_off_while_it_ran_is_superseded(url: str) -> None:
     writer = Writer(open_storage(url), RunRef("p", "r1"))
     writer.open(OpenRequest())
     writer.append("metrics", {"a": 1}, 0)
     writer.flush()
     init(dir=url, project="p", resume_from="r1?_step=-1").finish()
     writer.close()
-    assert open_store(url).run("p/r1@1").state == "interrupted"
+    assert open_store(url).run("p/r1@1").state == "superseded"
 
 
 def test_a_reader_sees_what_was_flushed_meanwhile(any_url: str) -> None:

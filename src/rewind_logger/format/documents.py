@@ -110,6 +110,13 @@ class End:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """A sign of life of a term's owner, for people to read."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Of what the rows of an evaluation are the measure."""
 
@@ -204,6 +211,16 @@ def decode_end(data: bytes, path: str) -> End:
             state=_text(fields["state"]), next_step=_int(fields["next_step"]), ended_ms=_int(fields["ended_ms"])
         ),
     )
+
+
+def encode_alive(alive: Alive) -> bytes:
+    """Return the bytes of a sign of life."""
+    return _encode({"at_ms": alive.at_ms})
+
+
+def decode_alive(data: bytes, path: str) -> Alive:
+    """Return the sign of life in `data`; the same errors as `decode_claim`."""
+    return _decode(data, path, "sign of life", lambda fields: Alive(at_ms=_int(fields["at_ms"])))
 
 
 def encode_evaluation(evaluation: Evaluation) -> bytes:

@@ -4,7 +4,7 @@ A path is relative to the store's URL, with `/` between its parts.
 
 ```
 {project}/{id}/m/{n:08d}.json                       claim
-{project}/{id}/t/{n:08d}-{nonce}/                   term: base.json, end.json, merge.json, s/…, a{i}/s/…
+{project}/{id}/t/{n:08d}-{nonce}/                   term: base.json, end.json, alive.json, merge.json, s/…, a{i}/s/…
 {project}/{id}/v/{nonce}/                           evaluation: s/…
 {project}/{id}/pins/{child nonce}.json              pin
 {project}/{id}/j/{nonce}/                           journal of a writer (local stores)
@@ -191,6 +191,11 @@ def base(folder: str) -> str:
 def end(folder: str) -> str:
     """Return the path of a term's closing mark."""
     return f"{folder}/end.json"
+
+
+def alive(folder: str) -> str:
+    """Return the path of a term's last sign of life."""
+    return f"{folder}/alive.json"
 
 
 def merge(folder: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,20 @@ def abandoned(root: Path | None) -> Iterator[list[Abandoned]]:
     finally:
         for fd, path in held:
             locks.release(fd, path)
+
+
+def is_abandoned(root: Path | None, nonce: str) -> bool | None:
+    """Tell whether the writer of a journal is gone, without touching it; None where this machine cannot tell."""
+    if root is None:
+        return None
+    found = locks.look(root / nonce / OWNER)
+    if found is None or found[0]:
+        return None if found is None else False
+    try:
+        # Over a network the locks of others may not be seen; and a journal that could not be locked says no host.
+        return True if json.loads(found[1])["host"] == socket.gethostname() else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_ours(fd: int, folder: Path) -> bool:

@@ -21,7 +21,12 @@ class Flusher:
     """Runs `drain` when it is due or asked for, and `tidy` after each that succeeded."""
 
     def __init__(
-        self, name: str, drain: Callable[[], object], tidy: Callable[[], None], due: Callable[[], float | None]
+        self,
+        name: str,
+        drain: Callable[[], object],
+        tidy: Callable[[], None],
+        due: Callable[[], float | None],
+        idle: Callable[[], float | None] = lambda: None,
     ) -> None:
         """Start the thread.
 
@@ -30,11 +35,13 @@ class Flusher:
             drain: Brings everything that waits into the store.
             tidy: What may follow at leisure; nobody waits for it, and it does not fail.
             due: Returns when a drain is due, on the monotonic clock; None if nothing waits.
+            idle: Called before each wait; returns when it wants to be called again, on the same clock. Does not fail.
         """
         self._name = name
         self._drain = drain
         self._tidy = tidy
         self._due = due
+        self._idle = idle
         # Not an event, whose lock is not re-entrant: a signal's handler may log or flush while this thread wakes us.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._state = threading.Condition()
@@ -115,7 +122,7 @@ class Flusher:
                 due, wait = 0.0, FIRST_RETRY_S
             left = None if due is None else due - time.monotonic()
             if left is None or left > 0:
-                self._sleep(left)
+                self._sleep(left, self._idle())
                 continue
             attempted = asked
             error = self._attempt()
@@ -141,8 +148,11 @@ class Flusher:
             if error is None:
                 self._tidy()
 
-    def _sleep(self, seconds: float | None) -> None:
-        """Wait until somebody wakes us, or the time is over."""
+    def _sleep(self, seconds: float | None, until: float | None) -> None:
+        """Wait until somebody wakes us, or the first of the times is over."""
+        if until is not None:
+            left = max(0.0, until - time.monotonic())
+            seconds = left if seconds is None else min(seconds, left)
         with contextlib.suppress(queue.Empty):
             self._wakes.get(timeout=seconds)
             while True:

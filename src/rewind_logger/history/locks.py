@@ -53,6 +53,28 @@ def acquire(path: Path, *, create: bool = True) -> int | None:
         return fd
 
 
+def look(path: Path) -> tuple[bool, bytes] | None:
+    """Tell whether somebody holds a file's lock, and what is in a file that nobody holds.
+
+    The lock is not taken even for a moment: whoever opens a run then would think that its writer lives. None where the
+    file cannot be read, or the system does not tell.
+    """
+    with _guard:
+        if os.path.realpath(path) in _held:
+            return True, b""
+        try:
+            fd = open_file(path, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            locked = _is_locked(fd)
+            return None if locked is None else (locked, b"" if locked else os.read(fd, 1 << 16))
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
+
 def moved(path: Path, target: Path) -> None:
     """Note that a locked file has another name now."""
     with _guard:
@@ -81,8 +103,15 @@ if sys.platform == "win32":
                 return False
             raise
         return True
+
+    def _is_locked(fd: int) -> bool | None:
+        return None
 else:
     import fcntl
+    import struct
+
+    # struct flock, as far as this asks for it: type, whence, start, length and owner.
+    _FLOCK = {"linux": ("hhqqi4x", 0), "darwin": ("qqihh", 3)}
 
     def _try_lock(fd: int) -> bool:
         try:
@@ -92,3 +121,15 @@ else:
                 return False
             raise
         return True
+
+    def _is_locked(fd: int) -> bool | None:
+        layout, type_at = _FLOCK.get(sys.platform, ("", 0))
+        if not layout:
+            return None
+        asked = [0, 0, 0, 0, 0]
+        asked[type_at] = fcntl.F_WRLCK
+        try:
+            answer = struct.unpack(layout, fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(layout, *asked)))
+        except OSError:
+            return None
+        return bool(answer[type_at] != fcntl.F_UNLCK)

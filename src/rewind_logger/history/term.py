@@ -9,6 +9,7 @@ from rewind_logger.format.documents import End
 from rewind_logger.format.names import RunPaths, SegmentName
 from rewind_logger.history import claims
 from rewind_logger.history.compact import Compactor
+from rewind_logger.history.heartbeat import Heartbeat
 from rewind_logger.history.opening import Opened, now_ms
 from rewind_logger.history.outbox import TEXT_BYTES
 from rewind_logger.history.segments import Segment
@@ -32,6 +33,7 @@ class Term:
         self._paths = RunPaths(opened.run)
         self.opened = opened
         self._compactor = Compactor(storage, opened)
+        self._heartbeat = Heartbeat(storage, opened.folder)
 
     def flush(self, flushes: Mapping[str, int], rows: Mapping[str, Sequence[Row]]) -> None:
         """Put one segment a stream, then see that the run is still ours: only then are the rows acknowledged.
@@ -66,6 +68,10 @@ class Term:
     def compact(self, *, closing: bool = False) -> None:
         """Put together small segments of this term, and small ancestors; does nothing most of the time."""
         self._compactor.run(closing=closing)
+
+    def beat(self) -> float:
+        """Give a sign of life if one is due; return when the next is, on the monotonic clock."""
+        return self._heartbeat.beat()
 
     def end(self, state: str, next_step: int) -> None:
         """Put the closing mark, replacing an earlier one."""

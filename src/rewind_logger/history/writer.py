@@ -263,7 +263,7 @@ class Writer:
         self._resting = False
         if self._background:
             with contextlib.suppress(RuntimeError):  # the interpreter is ending: `flush` does it
-                self._flusher = Flusher(str(self.run), self._drain, self._tidy, self._due)
+                self._flusher = Flusher(str(self.run), self._drain, self._tidy, self._due, self._beat)
 
     def _rest(self) -> None:
         """Do without a thread and a file until the next row: a process may have finished thousands of runs."""
@@ -359,6 +359,14 @@ class Writer:
             except Exception:  # a bug must not end the thread that flushes
                 LOG.exception("Segments of run %s could not be put together.", self.run)
 
+    def _beat(self) -> float | None:
+        """Give a sign of life if one is due, and return when the next is; None while there is none to give."""
+        with self._alone():
+            # After the closing mark it would say that the run goes on.
+            if self._term is None or self.fenced is not None or self._ended is not None:
+                return None
+            return self._term.beat()
+
     def _flush_first(self, term: Term, outbox: Outbox) -> None:
         self._uploads.send(outbox.first_blobs())  # those of a damaged batch too: later rows may refer to them
         try:
@@ -378,6 +386,7 @@ class Writer:
             self.fenced = error
             LOG.error("%s", error)
             raise
+        self._ended = None
         for stream in STREAMS_OF_STEPS:
             for row in batch.rows.get(stream, ()):
                 self._next_step = max(self._next_step, row.clock + 1)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.format import documents, names
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.address import Address
@@ -15,14 +14,13 @@ from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.metadata import Metadata, fold
 from rewind_logger.sdk.revisions import Revision, lineage, revisions
+from rewind_logger.sdk.state import State, state
 from rewind_logger.sdk.summary import Summary, last_values
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, Stream
 
 HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
 """What `history` reads."""
-
-State = Literal["running", "finished", "failed", "interrupted"]
 
 
 class StoredRun(Address):
@@ -139,17 +137,16 @@ class StoredRun(Address):
 
     @property
     def state(self) -> State:
-        """How the revision ended: "finished" or "failed".
+        """How the revision ended: "finished" or "failed"; or "running", "crashed" or "superseded".
 
-        Without a closing mark it is "running" (or was killed, which a store cannot tell), and "interrupted" if another
-        revision took its place.
+        A run without a closing mark is "running" as long as its writer shows signs of life, and "crashed" when it is
+        known to be dead (on its own machine, at once) or has been silent for five minutes. An archived revision
+        without one is "superseded": another took its place while it ran, or after it had crashed.
         """
-        view = self._view()
-        path = names.end(view.folder)
-        try:
-            return cast(State, documents.decode_end(self._storage.read(path), path).state)
-        except FileNotFoundError:
-            return "running" if view.head else "interrupted"
+        as_of = self.position.next_step is not None
+        return state(
+            self._storage, resolve(self._storage, self._ref, self.position.revision) if as_of else self._view()
+        )
 
     @property
     def revisions(self) -> list[Revision]:
