@@ -73,9 +73,8 @@ def test_each_opening_says_what_it_was(url: str) -> None:
     ]
     assert [(one.run, one.kind, one.parent) for one in opened(url, "p/b")] == [
         ("p/a", "new", None),
-        ("p/a", "resumed", None),
         ("p/b", "forked", "p/a@1?_step=7"),
-    ]
+    ], "the second opening of the parent began behind the step"
 
 
 def test_secrets_on_the_command_line_and_in_the_environment_are_not_kept(url: str) -> None:

@@ -86,7 +86,7 @@ _EMPTY = "Nothing is there: is it the right store?"
 
 
 def _folders(storage: Storage, folder: str) -> list[str]:
-    return [info.name for info in storage.list(folder) if info.size is None]
+    return [info.name for info in storage.list(folder) if info.size is None and info.name.lower() not in RESERVED_NAMES]
 
 
 def _closest(name: str, names: list[str]) -> list[str]:

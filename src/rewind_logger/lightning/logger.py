@@ -240,6 +240,7 @@ class RewindLogger(Logger):
                 labels=self._labels,
                 on_backward_step=self._on_backward_step,
                 driven=True,
+                environment=True,
             )
             self._run = Run(spec)
         return self._run

@@ -108,6 +108,7 @@ def init(
         labels=labels,
         on_backward_step=on_backward_step,
         disabled=disabled,
+        environment=True,
     )
     earlier = open_runs.get(storage.url, ref)
     if earlier is not None:

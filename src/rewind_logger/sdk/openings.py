@@ -20,7 +20,7 @@ from typing import Any
 
 from rewind_logger._version import __version__
 from rewind_logger.history.opening import Opened
-from rewind_logger.sdk.command_line import command_line
+from rewind_logger.sdk.masking import command_line
 from rewind_logger.types import Position, Row, Scalar
 
 OPENED = "opened"
@@ -91,14 +91,31 @@ def to_value(opened: Opened, reason: str) -> dict[str, Scalar]:
     return {OPENED: json.dumps(dataclasses.asdict(opening))}
 
 
-def openings(rows: Iterable[Row]) -> list[Opening]:
-    """Return the openings among rows of the stream `events`, in order; what is none is passed over."""
-    found = (_opening(row.values[OPENED]) for row in rows if OPENED in row.values)
-    return [opening for opening in found if opening is not None]
+def openings(rows: Iterable[Row], next_step: int | None = None) -> list[Opening]:
+    """Return the openings among rows of the stream `events` that a view keeps steps of, in order.
+
+    Args:
+        rows: In the order in which they were logged.
+        next_step: Where the view is cut (exclusive); None if it is not.
+    """
+    found: list[Opening] = []
+    for row in rows:
+        opening = opening_of(row)
+        if opening is not None:
+            # Where a later one goes on before it began, nothing that it did is left.
+            while found and found[-1].start > opening.start:
+                found.pop()
+            found.append(opening)
+    if next_step is not None:
+        found = [one for one in found if one.start < next_step] or found[:1]
+    return found
 
 
-def _opening(text: Scalar) -> Opening | None:
-    """Read what `to_value` wrote; fields that this version does not know are passed over."""
+def opening_of(row: Row) -> Opening | None:
+    """Return the opening that a row tells of; None if it tells of none, or is no such row."""
+    text = row.values.get(OPENED)
+    if text is None:
+        return None
     try:
         fields: dict[str, Any] = json.loads(str(text))
         known = {field.name: fields[field.name] for field in dataclasses.fields(Opening) if field.name in fields}

@@ -18,6 +18,7 @@ from rewind_logger.sdk import notice, open_runs, openings
 from rewind_logger.sdk.companion import Companions
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
+from rewind_logger.sdk.environment_recorder import EnvironmentRecorder
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
 from rewind_logger.sdk.labelled import Labelled
@@ -73,6 +74,8 @@ class Run(Labelled):
         self._put = self._intake.put
         self._summary = Summary(later=self._intake.last_values)
         self._companions = Companions()
+        if spec.environment and not spec.disabled:
+            self._companions.append(EnvironmentRecorder(self._writer))
 
     # What it is
 

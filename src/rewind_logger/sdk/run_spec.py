@@ -27,3 +27,5 @@ class RunSpec:
     driven: bool = False
     """Whether a trainer sets the clock (`Run._record`): then `log` never moves it."""
     disabled: bool = False
+    environment: bool = False
+    """Whether the packages, the code and the machine of each opening are recorded."""

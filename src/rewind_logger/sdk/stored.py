@@ -10,6 +10,7 @@ from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
+from rewind_logger.sdk.environment import Environment, environment_of
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.metadata import Metadata, fold
@@ -132,6 +133,12 @@ class StoredRun(Address):
     def evaluations(self) -> list[Evaluation]:
         """What was measured at positions that are kept here, in processes that did not train; oldest first."""
         return evaluations(self._storage, self._view())
+
+    @property
+    def environment(self) -> Environment | None:
+        """What the last opening of what is read here was made with: packages, code and machine; None if unknown."""
+        rows = reader.read_rows(self._storage, self._view(), "events")
+        return environment_of(self._storage, rows, self.position.next_step)
 
     # Where it comes from
 

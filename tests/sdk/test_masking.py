@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewind_logger.sdk.command_line import MAX_CHARACTERS, masked
+from rewind_logger.sdk.masking import MAX_CHARACTERS, masked
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,10 @@ def test_an_option_without_a_value_hides_no_other_option() -> None:
 def test_a_long_argument_is_cut() -> None:
     [shown] = masked(["x" * 100_000])
     assert len(shown) == MAX_CHARACTERS + 1 and shown.endswith("…")
+
+
+def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_API_KEY", "correct-horse")
+    monkeypatch.setenv("DEBUG_TOKEN", "true")
+    monkeypatch.setenv("MODEL", "resnet-50")
+    assert masked(["--x=correct-horse", "correct-horse!", "true", "resnet-50"]) == ["--x=…", "…!", "true", "resnet-50"]

@@ -1,8 +1,9 @@
-"""The command line of this process, without what looks like a secret in it."""
+"""Masks: what a process says of itself, without what looks like a secret."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ HIDDEN = "…"
 
 MAX_CHARACTERS = 4096
 """Of one argument: `python -c` takes whole programs, and a sweep may pass its configuration as text."""
+
+MIN_SECRET = 8
+"""Characters of a secret in the environment that is hidden wherever it occurs; to hide "true" would help nobody."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
@@ -59,10 +63,22 @@ def masked(arguments: Sequence[str]) -> list[str]:
 
 
 def masked_text(text: str) -> str:
-    """Return a text without credentials in URLs, tokens of well-known shapes, and what is assigned to secret names."""
-    text = _SHAPED.sub(HIDDEN, _SCHEME.sub(rf"\1 {HIDDEN}", text))
+    """Return a text without credentials in URLs, known secrets, and what is assigned to secret names."""
+    text = without_secrets(_SCHEME.sub(rf"\1 {HIDDEN}", text))
     text = _ASSIGNED.sub(lambda found: found[1] + found[2] + (HIDDEN if _is_secret(found[1]) else found[3]), text)
     return redact(text, frozenset())
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without tokens of well-known shapes, and without the secrets of this process's environment."""
+    for secret in sorted(_secrets_of_environment(), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return _SHAPED.sub(HIDDEN, text)
+
+
+def _secrets_of_environment() -> set[str]:
+    """Return the values of environment variables that are called like a secret, but for those that are common words."""
+    return {value for name, value in os.environ.items() if len(value) >= MIN_SECRET and _is_secret(name)}
 
 
 def _is_secret(name: str) -> bool:
