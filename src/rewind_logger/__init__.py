@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.current import finish, log
     from rewind_logger.sdk.frames import History
     from rewind_logger.sdk.init import init
+    from rewind_logger.sdk.media.audio import Audio
+    from rewind_logger.sdk.media.histogram import Histogram
+    from rewind_logger.sdk.media.image import Image
+    from rewind_logger.sdk.media.table import Table
+    from rewind_logger.sdk.media.text import Html, Text
+    from rewind_logger.sdk.media.video import Video
     from rewind_logger.sdk.notice import RewindWarning
     from rewind_logger.sdk.run import Run
     from rewind_logger.sdk.store import Store, open_store
@@ -40,12 +46,16 @@ if TYPE_CHECKING:
     summary: Summary
 
 __all__ = [
+    "Audio",
     "Config",
     "ConfigError",
     "CorruptError",
     "FencedError",
     "FormatVersionError",
+    "Histogram",
     "History",
+    "Html",
+    "Image",
     "LogValueError",
     "PositionError",
     "RewindError",
@@ -58,7 +68,10 @@ __all__ = [
     "Store",
     "StoredRun",
     "Summary",
+    "Table",
+    "Text",
     "TransientStorageError",
+    "Video",
     "__version__",
     "finish",
     "init",
@@ -67,14 +80,21 @@ __all__ = [
 ]
 
 _LOADED_ON_DEMAND: dict[str, str] = {
+    "Audio": "rewind_logger.sdk.media.audio",
     "Config": "rewind_logger.sdk.config",
+    "Histogram": "rewind_logger.sdk.media.histogram",
     "History": "rewind_logger.sdk.frames",
+    "Html": "rewind_logger.sdk.media.text",
+    "Image": "rewind_logger.sdk.media.image",
     "RewindLogger": "rewind_logger.lightning.logger",
     "RewindWarning": "rewind_logger.sdk.notice",
     "Run": "rewind_logger.sdk.run",
     "Store": "rewind_logger.sdk.store",
     "StoredRun": "rewind_logger.sdk.stored",
     "Summary": "rewind_logger.sdk.summary",
+    "Table": "rewind_logger.sdk.media.table",
+    "Text": "rewind_logger.sdk.media.text",
+    "Video": "rewind_logger.sdk.media.video",
     "finish": "rewind_logger.sdk.current",
     "init": "rewind_logger.sdk.init",
     "log": "rewind_logger.sdk.current",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rewind_logger.types import Scalar
@@ -35,7 +35,11 @@ class _Unfit(Exception):
     """Why a value cannot be kept, as the end of a sentence that begins with its key."""
 
 
-def flatten(values: Mapping[str, Any]) -> tuple[dict[str, Scalar], dict[str, str]]:
+Take = Callable[[str, Any], bool]
+"""Is given the flat name of a value that is no scalar, and the value; says whether it keeps it."""
+
+
+def flatten(values: Mapping[str, Any], take: Take | None = None) -> tuple[dict[str, Scalar], dict[str, str]]:
     """Turn what was logged into flat names and plain scalars.
 
     Nested mappings are joined with `/`; None is left out, for it says that there is no value. Subclasses of int, float
@@ -44,6 +48,7 @@ def flatten(values: Mapping[str, Any]) -> tuple[dict[str, Scalar], dict[str, str
 
     Args:
         values: What the user gave.
+        take: Asked about each value that is no scalar, before it is refused.
 
     Returns:
         The values that can be kept, in order, and for each key that cannot a sentence that names the key, says what is
@@ -55,11 +60,13 @@ def flatten(values: Mapping[str, Any]) -> tuple[dict[str, Scalar], dict[str, str
     """
     good: dict[str, Scalar] = {}
     bad: dict[str, str] = {}
-    _flatten_into(good, bad, "", values, 0)
+    _flatten_into(good, bad, "", values, 0, take)
     return good, bad
 
 
-def _flatten_into(good: dict[str, Scalar], bad: dict[str, str], prefix: str, values: Any, depth: int) -> None:
+def _flatten_into(
+    good: dict[str, Scalar], bad: dict[str, str], prefix: str, values: Any, depth: int, take: Take | None
+) -> None:
     """Flatten one level; `prefix` is empty or ends with `/`."""
     try:
         items = list(values.items())
@@ -79,7 +86,7 @@ def _flatten_into(good: dict[str, Scalar], bad: dict[str, str], prefix: str, val
             if depth == MAX_DEPTH:
                 bad[name] = f"{_shown(name)} is nested more than {MAX_DEPTH} deep: does the dict hold itself?"
             else:
-                _flatten_into(good, bad, f"{name}/", value, depth + 1)
+                _flatten_into(good, bad, f"{name}/", value, depth + 1, take)
             continue
         fault = key_fault(name) if key or not prefix else f"{_shown(name)} ends with an empty key: give it a name."
         if fault is None and name in good:
@@ -89,6 +96,8 @@ def _flatten_into(good: dict[str, Scalar], bad: dict[str, str], prefix: str, val
                 good[name] = _scalar(value)
                 continue
             except _Unfit as unfit:
+                if take is not None and take(name, value):
+                    continue
                 fault = f"{_shown(name)} {unfit}."
         bad[name] = fault
 

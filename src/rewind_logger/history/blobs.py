@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from pathlib import Path
+from typing import TypeGuard
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names
@@ -142,9 +143,14 @@ def check_digest(digest: object) -> str:
     Raises:
         CorruptError: If it is no text of 64 lower-case hexadecimal digits.
     """
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise CorruptError(f"{str(digest)[:100]!r} is no SHA-256: what names it was damaged, or not written by us.")
     return digest
+
+
+def is_digest(value: object) -> TypeGuard[str]:
+    """Say whether it may name a blob: a text of 64 lower-case hexadecimal digits."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def _damaged(storage: Storage, path: str, found: str, size: int, target: Path | None = None) -> CorruptError:

@@ -1,4 +1,4 @@
-"""Copies: a fork into another store takes the segments it needs with it."""
+"""Copies: a fork into another store takes the segments it needs with it, and the blobs that their rows refer to."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from dataclasses import replace
 
 from rewind_logger.format import names
 from rewind_logger.history import reader, segments
+from rewind_logger.history.carrying import carry, named_in
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry
+from rewind_logger.types import Entry, Stream
 
 LOG = logging.getLogger("rewind_logger")
+
+STREAMS_WITH_BLOBS: tuple[Stream, ...] = ("media", "events")
+"""Whose values may name blobs."""
 
 TOGETHER_BYTES = 64 << 20
 """Segments are held in memory up to this many bytes at a time."""
 
 
 def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View:
-    """Copy the segments of a view into a term's folder, byte for byte.
+    """Copy the segments of a view into a term's folder, byte for byte, and the blobs that its visible rows name.
 
     Returns:
         The same rows, as a view of the copies; the cuts stay, so a segment that a cut goes through is copied whole.
@@ -42,6 +46,8 @@ def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View
         if files:
             entries.append(Entry(copied, sealed, entry.cut))
             plan[copied] = segments.plan_of(files)
+    for stream in STREAMS_WITH_BLOBS:
+        carry(source, target, named_in(source, view, stream))
     return replace(view, entries=tuple(entries), plan=plan)
 
 

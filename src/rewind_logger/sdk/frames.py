@@ -72,7 +72,7 @@ class History:
         Raises:
             ConfigError: If polars is not installed.
         """
-        return _to_polars(self.to_arrow())
+        return to_polars(self.to_arrow())
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the wide form as a pandas frame; ints and bools with missing values have pandas' nullable types.
@@ -80,7 +80,7 @@ class History:
         Raises:
             ConfigError: If pandas is not installed.
         """
-        return _to_pandas(self.to_arrow())
+        return to_pandas(self.to_arrow())
 
     @overload
     def to_long(self, kind: Literal["pandas"] = "pandas") -> pd.DataFrame: ...
@@ -116,7 +116,7 @@ class History:
         if steps.null_count < len(steps):
             columns["step"] = steps
         table = pa.table(columns)
-        return table if kind == "arrow" else _to_pandas(table) if kind == "pandas" else _to_polars(table)
+        return table if kind == "arrow" else to_pandas(table) if kind == "pandas" else to_polars(table)
 
     @cached_property
     def _encoded(self) -> tuple[list[str], npt.NDArray[np.int32]]:
@@ -207,12 +207,13 @@ def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
     return numbers(table.column(name).combine_chunks())
 
 
-def _to_polars(table: pa.Table) -> pl.DataFrame:
+def to_polars(table: pa.Table) -> pl.DataFrame:
+    """Convert to polars."""
     frame: pl.DataFrame = _library("polars").from_arrow(table)
     return frame
 
 
-def _to_pandas(table: pa.Table) -> pd.DataFrame:
+def to_pandas(table: pa.Table) -> pd.DataFrame:
     """Convert to pandas; ints and bools with missing values would else become floats and objects."""
     pandas = _library("pandas")
     nullable = {pa.int64(): pandas.Int64Dtype(), pa.uint64(): pandas.UInt64Dtype(), pa.bool_(): pandas.BooleanDtype()}

@@ -9,6 +9,7 @@ from typing import Any
 from rewind_logger.errors import LogValueError
 from rewind_logger.format.values import PLAIN_TYPES, flatten
 from rewind_logger.history.writer import Writer
+from rewind_logger.sdk.media.logged import Logged, encode, media_of
 from rewind_logger.types import Scalar
 
 LOG = logging.getLogger("rewind_logger")
@@ -23,6 +24,7 @@ class Intake:
 
     def __init__(self, writer: Writer) -> None:
         """Take the writer that rows go to."""
+        self._writer = writer
         self._append = writer.append_metrics
         self._known: set[str] = set()  # keys that the careful path has let pass
         self._unfit: set[str] = set()  # keys whose value was not kept, which is said once
@@ -31,7 +33,7 @@ class Intake:
         self._last: dict[str, Scalar] = {}  # the last values of the rows before it
 
     def put(self, values: Any, clock: int | None, step: int | None) -> None:
-        """Append one row; without any value that can be kept there is none.
+        """Append one row; without any value that can be kept there is none. Media become a row of their own stream.
 
         Raises:
             LogValueError: If `values` is no mapping, or the row is too large for a journal.
@@ -69,13 +71,19 @@ class Intake:
                 return
             except (OverflowError, UnicodeEncodeError):  # which only the encoder notices
                 pass
-        good, bad = flatten(values)
-        for key in bad.keys() - self._unfit:
-            self._unfit.add(key)
-            LOG.error("A value was not logged: %s", bad[key])
+        found: dict[str, Logged] = {}
+        good, bad = flatten(values, lambda key, value: _take(found, key, value))
         self._known.update(good)
         if good:
             self._append_row(good, clock, step)
+        if found:
+            texts, unfit = encode(found, self._writer.attach)
+            bad.update(unfit)
+            if texts:
+                self._writer.append("media", texts, clock, step)
+        for key in bad.keys() - self._unfit:
+            self._unfit.add(key)
+            LOG.error("A value was not logged: %s", bad[key])
 
     def _is_plain(self, values: Mapping[str, Any]) -> bool:
         """Say whether a row can be kept as it is."""
@@ -90,3 +98,12 @@ class Intake:
         """Remember a row with other keys than the one before."""
         self._last = self.last_values()
         self._keys, self._values = keys, values
+
+
+def _take(found: dict[str, Logged], key: str, value: Any) -> bool:
+    """Take a value if it is one of media."""
+    media = media_of(value)
+    if media is None:
+        return False
+    found[key] = media
+    return True

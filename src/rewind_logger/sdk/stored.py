@@ -13,6 +13,7 @@ from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
 from rewind_logger.sdk.environment import Environment, environment_of
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.frames import History
+from rewind_logger.sdk.media.stored import MediaList
 from rewind_logger.sdk.metadata import Metadata, fold
 from rewind_logger.sdk.revisions import Revision, lineage, revisions
 from rewind_logger.sdk.state import State, state
@@ -88,6 +89,26 @@ class StoredRun(Address):
             raise ConfigError(f"There is no stream {stream!r}: use one of {', '.join(HISTORY_STREAMS)}.")
         wanted = [keys] if isinstance(keys, str) else keys
         return History(reader.read(self._storage, self._view(), stream, keys=wanted, start=start, stop=stop))
+
+    def media(
+        self, keys: Collection[str] | str | None = None, start: int | None = None, stop: int | None = None
+    ) -> MediaList:
+        """Return the pictures, tables, histograms, texts, pages, sounds and films, in the order they were logged.
+
+        Their files are read when they are asked for.
+
+        Args:
+            keys: Only those logged under these names; None for all.
+            start: The first step (inclusive); None from the beginning.
+            stop: The step to stop at (exclusive); None to the end.
+
+        Raises:
+            CorruptError: If one is damaged; the message names key and step.
+            StorageError: If the store fails.
+        """
+        wanted = [keys] if isinstance(keys, str) else keys
+        points = reader.read(self._storage, self._view(), "media", keys=wanted, start=start, stop=stop)
+        return MediaList.of_points(self._storage, str(self._ref), points)
 
     @property
     def summary(self) -> Summary:

@@ -1,0 +1,247 @@
+"""Tables."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rewind_logger.errors import ConfigError, CorruptError, LogValueError
+from rewind_logger.sdk import frames
+from rewind_logger.sdk.media.arrays import is_array, to_array
+from rewind_logger.sdk.media.media import Encoded, Media, check_size
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    ArrowTable = pa.Table
+else:
+    ArrowTable = Any
+
+
+class Table(Media):
+    """A table: named columns, a row at a time or whole. It is kept as Parquet.
+
+    A column has one type: numbers, bools, texts, times, lists and dicts of such, with None where there is nothing. One
+    whose values are of several kinds, or of none of these, is kept as text.
+
+    Args:
+        columns: Names of the columns; of data that has names of its own, which of them.
+        data: Rows, each a sequence of cells or a dict; or an array of two dimensions; or a frame of pandas or polars,
+            an Arrow table or the like.
+        rows: Rows, as another name of `data`.
+        dataframe: A frame, likewise.
+        caption: A text to show with it.
+
+    Raises:
+        ConfigError: If rows and columns do not fit, or a name comes twice.
+
+    Example:
+        >>> table = Table(columns=["text", "score"], data=[["good", 0.9]])
+        >>> table.add_data("bad", 0.2)
+        >>> table.to_arrow().to_pylist()
+        [{'text': 'good', 'score': 0.9}, {'text': 'bad', 'score': 0.2}]
+    """
+
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        columns: Sequence[str] | None = None,
+        data: Any = None,
+        rows: Any = None,
+        dataframe: Any = None,
+        *,
+        caption: str | None = None,
+    ) -> None:
+        super().__init__(caption)
+        given = [one for one in (data, rows, dataframe) if one is not None]
+        if len(given) > 1:
+            raise ConfigError("Table: give one of data, rows and dataframe.")
+        found = given[0] if given else []
+        self._frame: ArrowTable | None = None
+        self._cells: dict[str, list[Any]] = {}
+        if hasattr(type(found), "__arrow_c_stream__") or hasattr(type(found), "to_arrow"):
+            self._take_frame(found, columns)
+        else:
+            self._take_rows(found, columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._cells) if self._frame is None else list(self._frame.column_names)
+
+    @property
+    def data(self) -> list[list[Any]]:
+        """The rows."""
+        cells = self._as_cells()
+        return [list(row) for row in zip(*cells.values(), strict=True)]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(next(iter(self._cells.values()), ())) if self._frame is None else self._frame.num_rows
+
+    def __repr__(self) -> str:
+        return f"Table({len(self):,} rows, columns {', '.join(self.columns)})"
+
+    def add_data(self, *cells: Any) -> None:
+        """Add a row.
+
+        Args:
+            *cells: One a column.
+
+        Raises:
+            ConfigError: If there are more or fewer.
+        """
+        names = self.columns
+        if len(cells) != len(names):
+            raise ConfigError(f"Table: a row of {len(cells)} cells, for the {len(names)} columns {', '.join(names)}.")
+        for column, cell in zip(self._as_cells().values(), cells, strict=True):
+            column.append(cell)
+
+    def add_column(self, name: str, data: Iterable[Any]) -> None:
+        """Add a column.
+
+        Args:
+            name: Its name.
+            data: A cell a row.
+
+        Raises:
+            ConfigError: If there are more or fewer than rows, or there is a column of that name.
+        """
+        column = list(to_array(data)) if is_array(data) else list(data)
+        if self.columns and len(column) != len(self):
+            raise ConfigError(f"Table: a column of {len(column)} cells, for {len(self)} rows.")
+        if name in self.columns:
+            raise ConfigError(f"Table: there is a column {name!r}.")
+        self._as_cells()[str(name)] = column
+
+    def to_arrow(self) -> ArrowTable:
+        """Return it as an Arrow table."""
+        arrow = importlib.import_module("pyarrow")
+        if self._frame is not None:
+            return self._frame
+        table: ArrowTable = arrow.table({name: _column(cells) for name, cells in self._cells.items()})
+        return table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return it as a pandas frame; ints and bools with missing values have pandas' nullable types.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        return frames.to_pandas(self.to_arrow())
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return it as a polars frame.
+
+        Raises:
+            ConfigError: If polars is not installed.
+        """
+        return frames.to_polars(self.to_arrow())
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> Table:
+        """Read one back.
+
+        Raises:
+            CorruptError: If the bytes are no Parquet file.
+        """
+        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+        try:
+            return cls(data=parquet.read_table(arrow.BufferReader(data)))
+        except arrow.ArrowException as error:
+            raise CorruptError(f"The table is no Parquet file: {error}") from error
+
+    def _encode(self) -> Encoded:
+        table = self.to_arrow()
+        check_size(table.nbytes // 16)  # before the work of writing one that is certainly too large
+        buffer = io.BytesIO()
+        try:
+            importlib.import_module("pyarrow.parquet").write_table(table, buffer, compression="zstd")
+        except importlib.import_module("pyarrow").ArrowException as error:
+            raise LogValueError(f"is a table that Parquet cannot hold: {error}") from error
+        data = buffer.getvalue()
+        check_size(len(data))
+        return Encoded({"format": "parquet", "rows": table.num_rows, "columns": table.num_columns}, data)
+
+    def _take_frame(self, frame: Any, columns: Sequence[str] | None) -> None:
+        arrow = importlib.import_module("pyarrow")
+        names = [str(name) for name in getattr(frame, "column_names", getattr(frame, "columns", ()))]
+        _check_names(names)
+        try:
+            table = frame if isinstance(frame, arrow.Table) else _to_arrow(frame)
+        except arrow.ArrowException:  # a column of pandas with values of several kinds
+            table = arrow.table({str(name): _column(list(frame[name])) for name in frame.columns})
+        if columns is not None:
+            missing = [name for name in columns if name not in table.column_names]
+            if missing:
+                raise ConfigError(f"Table: there is no column {missing[0]!r}: it has {', '.join(names)}.")
+            table = table.select(list(columns))
+        self._frame = table
+
+    def _take_rows(self, data: Any, columns: Sequence[str] | None) -> None:
+        if is_array(data):
+            data = to_array(data)
+            if data.ndim != 2:
+                raise ConfigError(f"Table: an array of shape {data.shape}; give rows × columns.")
+        rows = [row if isinstance(row, dict) else list(row) for row in data]
+        if columns is None:
+            first = rows[0] if rows else []
+            columns = list(first) if isinstance(first, dict) else [str(index) for index in range(len(first))]
+        names = [str(name) for name in columns]
+        _check_names(names)
+        self._cells = {name: [] for name in names}
+        for row in rows:
+            self.add_data(*([row.get(name) for name in columns] if isinstance(row, dict) else row))
+
+    def _as_cells(self) -> dict[str, list[Any]]:
+        """Return the columns as lists, from now on."""
+        if self._frame is not None:
+            self._cells, self._frame = self._frame.to_pydict(), None
+        return self._cells
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"Table: there are two columns {name!r}: rename one.")
+
+
+def _to_arrow(frame: Any) -> ArrowTable:
+    """Return a frame of pandas, polars or the like; the index of pandas is left out."""
+    arrow = importlib.import_module("pyarrow")
+    if hasattr(frame, "iloc"):
+        frame = arrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    elif hasattr(frame, "to_arrow"):
+        frame = frame.to_arrow()
+    table: ArrowTable = arrow.table(frame)
+    return table
+
+
+def _column(cells: list[Any]) -> Any:
+    """Return the cells of a column as an array of Arrow."""
+    arrow = importlib.import_module("pyarrow")
+    plain = list(_plain(cells))
+    try:
+        return arrow.array(plain)
+    except (arrow.ArrowException, OverflowError):
+        return arrow.array([None if cell is None else str(cell) for cell in plain], arrow.string())
+
+
+def _plain(cells: list[Any]) -> Iterator[Any]:
+    """Yield cells as Arrow knows them."""
+    for cell in cells:
+        if isinstance(cell, Media):
+            raise LogValueError(f"has a cell that is an {type(cell).__name__}: log it under a key of its own")
+        if isinstance(cell, np.generic):
+            yield cell.item()
+        elif is_array(cell):
+            yield to_array(cell).tolist()
+        else:
+            yield cell
