@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rewind_logger._version import __version__
 from rewind_logger.errors import (
+    ArtifactNotFoundError,
     ConfigError,
     CorruptError,
     FencedError,
@@ -25,8 +26,10 @@ from rewind_logger.errors import (
 
 if TYPE_CHECKING:
     from rewind_logger.lightning.logger import RewindLogger
+    from rewind_logger.sdk.artifact import Artifact
+    from rewind_logger.sdk.artifact_entry import ArtifactEntry
     from rewind_logger.sdk.config import Config
-    from rewind_logger.sdk.current import finish, log
+    from rewind_logger.sdk.current import finish, log, log_artifact, use_artifact
     from rewind_logger.sdk.frames import History
     from rewind_logger.sdk.init import init
     from rewind_logger.sdk.media.audio import Audio
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
     summary: Summary
 
 __all__ = [
+    "Artifact",
+    "ArtifactEntry",
+    "ArtifactNotFoundError",
     "Audio",
     "Config",
     "ConfigError",
@@ -76,10 +82,14 @@ __all__ = [
     "finish",
     "init",
     "log",
+    "log_artifact",
     "open_store",
+    "use_artifact",
 ]
 
 _LOADED_ON_DEMAND: dict[str, str] = {
+    "Artifact": "rewind_logger.sdk.artifact",
+    "ArtifactEntry": "rewind_logger.sdk.artifact_entry",
     "Audio": "rewind_logger.sdk.media.audio",
     "Config": "rewind_logger.sdk.config",
     "Histogram": "rewind_logger.sdk.media.histogram",
@@ -98,7 +108,9 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "finish": "rewind_logger.sdk.current",
     "init": "rewind_logger.sdk.init",
     "log": "rewind_logger.sdk.current",
+    "log_artifact": "rewind_logger.sdk.current",
     "open_store": "rewind_logger.sdk.store",
+    "use_artifact": "rewind_logger.sdk.current",
 }
 """The names whose modules cost more than they should at `import rewind_logger`, with those modules."""
 

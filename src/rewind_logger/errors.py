@@ -5,6 +5,7 @@ RewindError
 ├── ConfigError             (ValueError)         an argument, a name or a combination of them is not allowed
 ├── LogValueError           (TypeError)          a value that was logged is of no kind that can be kept
 ├── RunNotFoundError        (LookupError)        no run, revision or store of that name
+├── ArtifactNotFoundError   (LookupError)        no artifact of that name, version or alias
 ├── RunExistsError          (ValueError)         the name is taken by another run
 ├── PositionError           (ValueError)         a step or moment that does not exist, or is none
 ├── FencedError             (RuntimeError)       another writer has taken the run over
@@ -32,6 +33,10 @@ class LogValueError(RewindError, TypeError):
 
 class RunNotFoundError(RewindError, LookupError):
     """There is no run, revision or store of that name."""
+
+
+class ArtifactNotFoundError(RewindError, LookupError):
+    """There is no artifact of that name, version or alias."""
 
 
 class RunExistsError(RewindError, ValueError):

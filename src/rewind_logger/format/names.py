@@ -94,9 +94,19 @@ def _what_is_wrong(name: str) -> str | None:
     if name.lower() in RESERVED_NAMES:
         reserved = ", ".join(sorted(RESERVED_NAMES))
         return f"is reserved, for folders within a store ({reserved}); use a longer name, such as 'run-{name}'"
-    if name.lower().partition(".")[0].rstrip() in _DEVICE_NAMES:
+    if is_device(name):
         return f"is the name of a device on Windows; use another, such as 'run-{name}'"
     return None
+
+
+def is_device(name: str) -> bool:
+    """Tell whether Windows takes a file name for that of a device.
+
+    Example:
+        >>> is_device("NUL.txt"), is_device("null.txt")
+        (True, False)
+    """
+    return name.lower().partition(".")[0].rstrip() in _DEVICE_NAMES
 
 
 class RunPaths:

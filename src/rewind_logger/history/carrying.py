@@ -45,6 +45,18 @@ def named_in(source: Storage, view: View, stream: Stream) -> dict[str, int | Non
     return found
 
 
+def listed_in(source: Storage, manifests: Iterable[str]) -> dict[str, int | None]:
+    """Return the blobs that these manifests of artifacts list, as `named_in` does; a damaged one lists nothing."""
+    found: dict[str, int | None] = {}
+    for digest in manifests:
+        try:
+            text = blobs.read(source, digest).decode(errors="replace")
+        except (FileNotFoundError, CorruptError):
+            continue  # said when it is copied itself
+        found.update(_named(text))
+    return found
+
+
 def carry(source: Storage, target: Storage, found: Mapping[str, int | None]) -> None:
     """Copy blobs into another store, verified; those that are missing or damaged are named in the log.
 

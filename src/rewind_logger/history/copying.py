@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rewind_logger.format import names
 from rewind_logger.history import reader, segments
-from rewind_logger.history.carrying import carry, named_in
+from rewind_logger.history.carrying import carry, listed_in, named_in
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
@@ -48,6 +48,9 @@ def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View
             plan[copied] = segments.plan_of(files)
     for stream in STREAMS_WITH_BLOBS:
         carry(source, target, named_in(source, view, stream))
+    manifests = named_in(source, view, "artifacts")
+    carry(source, target, listed_in(source, manifests))
+    carry(source, target, manifests)
     return replace(view, entries=tuple(entries), plan=plan)
 
 

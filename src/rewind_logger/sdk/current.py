@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewind_logger.errors import ConfigError
+from rewind_logger.sdk.artifact import Artifact
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.summary import Summary
@@ -41,6 +43,31 @@ def log(values: Mapping[str, Any], step: int | None = None, commit: bool | None 
         ConfigError: If no run is open.
     """
     _require("log()").log(values, step, commit)
+
+
+def log_artifact(
+    artifact_or_path: Artifact | str | os.PathLike[str],
+    name: str | None = None,
+    type: str | None = None,
+    aliases: Sequence[str] | str | None = None,
+) -> Artifact:
+    """Log an artifact to the run that `init` opened last; see `Run.log_artifact`.
+
+    Raises:
+        ConfigError: If no run is open.
+    """
+    return _require("log_artifact()").log_artifact(artifact_or_path, name, type, aliases)
+
+
+def use_artifact(
+    artifact_or_name: Artifact | str, type: str | None = None, aliases: Sequence[str] | str | None = None
+) -> Artifact:
+    """Use an artifact in the run that `init` opened last; see `Run.use_artifact`.
+
+    Raises:
+        ConfigError: If no run is open.
+    """
+    return _require("use_artifact()").use_artifact(artifact_or_name, type, aliases)
 
 
 def finish(exit_code: int = 0) -> None:

@@ -10,7 +10,7 @@ from rewind_logger.history.view import View, effective_lineage
 from rewind_logger.sdk.metadata import Metadata, fold
 from rewind_logger.sdk.summary import last_values
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Scalar
+from rewind_logger.types import Row, Scalar
 
 
 class Inherited:
@@ -28,6 +28,11 @@ class Inherited:
     def metadata(self) -> Metadata:
         """Config and labels."""
         return fold(reader.read_rows(self._storage, self._view, "events"))
+
+    @cached_property
+    def artifacts(self) -> list[Row]:
+        """The rows about artifacts."""
+        return reader.read_rows(self._storage, self._view, "artifacts")
 
     def summary(self) -> dict[str, Scalar]:
         """Return the last value of each metric."""

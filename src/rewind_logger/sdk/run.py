@@ -15,6 +15,7 @@ from rewind_logger.errors import ConfigError, FencedError, PositionError, Storag
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs, openings
+from rewind_logger.sdk.artifact_log import ArtifactLog
 from rewind_logger.sdk.companion import Companions
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
@@ -26,6 +27,7 @@ from rewind_logger.sdk.metadata import Labels, to_values
 from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.sdk.notice import RewindWarning
 from rewind_logger.sdk.plain import Json
+from rewind_logger.sdk.run_artifacts import LogsArtifacts
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.summary import Summary
 from rewind_logger.types import OPENING_CLOCK, RunRef, Scalar
@@ -35,8 +37,11 @@ LOG = logging.getLogger("rewind_logger")
 FINISH_TIMEOUT_S = 120.0
 """How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
 
+AFTER_UPLOADS_S = 10.0
+"""How long at least, when that time went by before the rows had their turn."""
 
-class Run(Labelled):
+
+class Run(LogsArtifacts, Labelled):
     """A run that is open for writing; `init` opens one.
 
     Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound
@@ -73,7 +78,8 @@ class Run(Labelled):
         self._intake = Intake(self._writer)
         self._put = self._intake.put
         self._summary = Summary(later=self._intake.last_values)
-        self._companions = Companions()
+        self._artifacts = ArtifactLog(self)
+        self._companions = Companions([self._artifacts])
         if spec.environment and not spec.disabled:
             self._companions.append(EnvironmentRecorder(self._writer))
 
@@ -310,7 +316,8 @@ class Run(Labelled):
             return None
         self._failed = state == "failed"
         try:
-            if self._writer.finish(state, max(0.0, deadline - time.monotonic())):
+            # An upload may have taken longer than a store that is away is waited for.
+            if self._writer.finish(state, max(min(timeout, AFTER_UPLOADS_S), deadline - time.monotonic())):
                 return None
         except (FencedError, StorageError) as error:
             return str(error)
@@ -336,6 +343,12 @@ class Run(Labelled):
             return None
         self._said.add("backward")
         return f"{what}: the row is kept at step {clock}, with {step} in the column `step`. {how} This is said once."
+
+    def _is_closed(self) -> bool:
+        return self._state != "live" and self._refuses()
+
+    def _run_id(self) -> str:
+        return self.id
 
     def _refuses(self) -> bool:
         """Say why nothing more is logged: raise if it is a mistake, return True if it is not."""

@@ -16,6 +16,7 @@ from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.media.stored import MediaList
 from rewind_logger.sdk.metadata import Metadata, fold
 from rewind_logger.sdk.revisions import Revision, lineage, revisions
+from rewind_logger.sdk.run_artifacts import HasArtifacts
 from rewind_logger.sdk.state import State, state
 from rewind_logger.sdk.summary import Summary, last_values
 from rewind_logger.storage.base import Storage
@@ -25,7 +26,7 @@ HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
 """What `history` reads."""
 
 
-class StoredRun(Address):
+class StoredRun(HasArtifacts, Address):
     """A run, one of its revisions, or a run as of a step, to read.
 
     What is read of a run that is still being logged is what its writer had flushed at that moment.

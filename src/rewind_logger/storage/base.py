@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from rewind_logger.errors import ConfigError, StorageError
 
@@ -201,6 +201,10 @@ class Storage(ABC):
         `""` is the store itself. Never answered from a cache: it sees every write that was acknowledged before it, by
         whomever. Whether a folder outlives its last object is left to the backend.
         """
+
+    def options_for(self, url: str) -> Mapping[str, Any]:
+        """Return what opens a URL of the same kind as this store: its own options, which may hold credentials."""
+        return {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

@@ -165,6 +165,10 @@ class FsspecStorage(Storage):
         except FileNotFoundError:
             return []
 
+    def options_for(self, url: str) -> Mapping[str, Any]:
+        """See `Storage.options_for`."""
+        return self._options if url.partition("://")[0] == self.url.partition("://")[0] else {}
+
     def _lines(self, filesystem: Any, key: str) -> Iterator[ObjectInfo]:
         """List a folder, in any order."""
         for info in filesystem.ls(key, detail=True):

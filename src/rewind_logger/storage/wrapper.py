@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rewind_logger.storage.base import Listing, Object, Storage
 
@@ -64,6 +65,10 @@ class WrapperStorage(Storage):
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
         return self.inner.list(folder)
+
+    def options_for(self, url: str) -> Mapping[str, Any]:
+        """See `Storage.options_for`."""
+        return self.inner.options_for(url)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self.inner!r}>"

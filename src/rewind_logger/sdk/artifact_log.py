@@ -1,0 +1,385 @@
+"""The artifacts of a run that is open: logging them, using them, and what its history has of them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rewind_logger.errors import ConfigError, RewindError
+from rewind_logger.format import manifest
+from rewind_logger.format.manifest import Entry
+from rewind_logger.history import blobs
+from rewind_logger.history.journal import journal_root
+from rewind_logger.sdk import artifact_lookup, notice, staging
+from rewind_logger.sdk.artifact import Artifact, Logged
+from rewind_logger.sdk.artifact_draft import gone
+from rewind_logger.sdk.artifact_names import check_aliases
+from rewind_logger.sdk.artifact_rows import (
+    Version,
+    Versions,
+    alias_values,
+    fold,
+    logged_values,
+    used_values,
+)
+from rewind_logger.sdk.companion import Companion
+from rewind_logger.sdk.plain import plain
+from rewind_logger.sdk.uploads import Upload, Uploads
+from rewind_logger.types import OPENING_CLOCK, Row, Scalar
+
+if TYPE_CHECKING:
+    from rewind_logger.history.opening import Opened
+    from rewind_logger.sdk.run import Run
+
+PRESENT = -2
+"""For `log`: the step at which the run is."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A row that was logged, or is about to be."""
+
+    values: dict[str, Scalar]
+    clock: int | None
+    time_ms: int
+    opened: Opened | None
+    """The opening that it belongs to; None for the one that is to come."""
+    version: Version | None = None
+    """Which version it made, as soon as that is known."""
+    upload: Upload | None = None
+    appended: bool = False
+
+
+class ArtifactLog(Companion):
+    """The artifacts of one run that is open."""
+
+    def __init__(self, run: Run) -> None:
+        """Take a run; nothing is read before it is needed."""
+        self._run = run
+        self._storage = run._storage
+        self._near = run._storage.local_path is not None or journal_root(run._storage, run._ref) is None
+        self._uploads: Uploads | None = None
+        self._opened: Opened | None = None  # the opening that `_rows` belong to
+        self._between = True  # before an opening, and while the run is opened anew
+        self._rows: list[_Pending] = []  # of this opening, in their order
+        self._next: list[_Pending] = []  # of the one that is to come
+
+    # Logging
+
+    def log(self, artifact: Artifact, aliases: Sequence[str] | str | None, clock: int | None = PRESENT) -> Artifact:
+        """Log an artifact, which becomes a version; see `Run.log_artifact`, whose errors these are."""
+        given = check_aliases(aliases)
+        if self._run._spec.disabled:
+            return self._pretend(artifact)
+        if artifact._logged is not None:
+            return self._log_again(artifact, given, clock)
+        artifact._draft.check()
+        given += [alias for alias in artifact._aliases or () if alias not in given]
+        pending = self._begin(clock)
+        entries = self._store(artifact) if self._near else self._stage(artifact, pending)
+        data = manifest.encode(entries)
+        digest = blobs.put(self._storage, data) if self._near else blobs.digest_of(data)
+        version = self._describe(artifact, entries, digest, pending)
+        pending.values = logged_values(version, len(data), given)
+        artifact._metadata = dict(version.metadata)
+        artifact._enter(self._logged(pending), entries)
+        if pending.upload is None:
+            self._append(pending)
+        else:
+            pending.upload.manifest = data
+            self._sender().add(pending.upload)
+        return artifact
+
+    def _pretend(self, artifact: Artifact) -> Artifact:
+        """Have a script go on as if an artifact were logged, in a run that writes nothing."""
+        if artifact._logged is None:
+            version = self._describe(artifact, {}, blobs.digest_of(b""), self._begin(PRESENT))
+            aliases = artifact.aliases
+            artifact._enter(
+                Logged(
+                    storage=self._storage,
+                    version=lambda: version,
+                    aliases=lambda: aliases,
+                    wait=lambda timeout: None,
+                    stored=False,
+                    realias=lambda add, remove: None,
+                ),
+                None,
+            )
+        return artifact
+
+    def _begin(self, clock: int | None) -> _Pending:
+        """Take the step and the time of a row."""
+        run = self._run
+        with run._lock:
+            at = run._clock if clock == PRESENT else clock
+            return _Pending({}, at, int(time.time() * 1000), None if self._between else self._opened)
+
+    def _store(self, artifact: Artifact) -> dict[str, Entry]:
+        """Put the files into a store that is near."""
+        entries = dict(artifact._draft.references)
+        for name, file in artifact._draft.files.items():
+            try:
+                sha256, size = blobs.put_file(self._storage, file.path)
+            except FileNotFoundError:
+                raise gone(file.path, name) from None
+            entries[name] = Entry(sha256, size)
+        return entries
+
+    def _stage(self, artifact: Artifact, pending: _Pending) -> dict[str, Entry]:
+        """Keep what the files hold, for the upload."""
+        run, draft = self._run, artifact._draft
+        label = f"{artifact.name} of step {'its opening' if pending.clock is None else pending.clock}"
+        entries = dict(draft.references)
+        files: list[tuple[Path, str, int]] = []
+        with run._lock:
+            folder = self._sender().staging.begin(label)
+        try:
+            for number, (name, file) in enumerate(draft.files.items()):
+                try:
+                    path = file.path if file.policy == "immutable" else folder / f"{number:09d}"
+                    sha256, size = blobs.measure(path) if path is file.path else staging.copy(file.path, path)
+                except FileNotFoundError:
+                    raise gone(file.path, name) from None
+                entries[name] = Entry(sha256, size)
+                files.append((path, sha256, size))
+        except BaseException:
+            staging.remove(folder)
+            raise
+
+        def arrived(keep: object = draft) -> None:  # its temporary files live as long as it does
+            self._append(pending)
+
+        pending.upload = Upload(label=label, files=files, manifest=b"", arrived=arrived, folder=folder)
+        return entries
+
+    def _log_again(self, artifact: Artifact, aliases: list[str], clock: int | None) -> Artifact:
+        """Log what was logged before: here, or in another run of the store. Its files are there."""
+        if artifact._require().storage.url != self._storage.url:
+            raise ConfigError(f"{artifact!r} lies in another store: download it, and log a new Artifact of its files.")
+        artifact.wait()
+        pending = self._begin(clock)
+        earlier = artifact._version()
+        data = manifest.encode(artifact._read())
+        version = self._describe(artifact, artifact._read(), earlier.manifest, pending)
+        pending.values = logged_values(version, len(data), aliases)
+        again = Artifact._of(version, aliases, self._logged(pending))
+        again._aliases = None
+        self._append(pending)
+        return again
+
+    def _describe(self, artifact: Artifact, entries: dict[str, Entry], digest: str, pending: _Pending) -> Version:
+        metadata = plain(artifact.metadata)
+        return Version(
+            name=artifact.name,
+            type=artifact.type,
+            number=0,
+            manifest=digest,
+            size=sum(entry.size or 0 for entry in entries.values()),
+            files=len(entries),
+            description=artifact.description,
+            metadata=metadata if isinstance(metadata, dict) else {},
+            run=str(self._run._ref),
+            revision=pending.opened.revision if pending.opened is not None else None,
+            step=OPENING_CLOCK if pending.clock is None else pending.clock,
+            time_ms=pending.time_ms,
+        )
+
+    def _append(self, pending: _Pending) -> None:
+        """Write a row, unless the step that it belongs to was cut off meanwhile."""
+        run = self._run
+        with run._lock:
+            now = None if self._between else self._opened
+            if pending.opened is not None and now is not pending.opened:
+                start = None if now is None else now.start
+                if start is None or pending.clock is None or pending.clock >= start:
+                    notice.say(
+                        f"an artifact of step {pending.clock} came into the store after run {run._ref} had been opened "
+                        "anew, and is in none of its revisions."
+                    )
+                    return
+                pending.opened = now
+            run._append("artifacts", pending.values, pending.clock, None, pending.time_ms)
+            pending.appended = True
+            (self._next if self._between else self._rows).append(pending)
+
+    # What there is
+
+    def versions(self) -> Versions:
+        """Return what the run's visible history has: what was there at its opening, and what was logged since.
+
+        Raises:
+            StorageError: If the store fails; it is read once an opening.
+        """
+        with self._run._lock:
+            inherited = self._run._inherited
+            rows = [*self._rows, *self._next]
+        versions = fold([] if inherited is None or self._run._spec.disabled else inherited.artifacts)
+        for number, pending in enumerate(rows):
+            clock = OPENING_CLOCK if pending.clock is None else pending.clock
+            pending.version = versions.add(Row(number, clock, None, pending.time_ms, pending.values)) or pending.version
+        return versions
+
+    def _logged(self, pending: _Pending) -> Logged:
+        """Return what an artifact knows of itself that is logged by this row."""
+
+        def version() -> Version:
+            if pending.upload is not None and not pending.upload.done.is_set():
+                raise ConfigError(
+                    f"The artifact {pending.upload.label} is still being uploaded: its version is known after wait()."
+                )
+            if pending.upload is not None and pending.upload.trouble is not None:
+                raise ConfigError(pending.upload.trouble)
+            if pending.version is None:
+                self.versions()
+            if pending.version is None:
+                raise ConfigError(
+                    f"The run went back to before step {pending.clock}: the artifact is no version of it."
+                )
+            return pending.version
+
+        def aliases() -> list[str]:
+            return self.versions().aliases(version())
+
+        def wait(timeout: float | None) -> None:
+            if pending.upload is not None:
+                self._sender().wait(pending.upload, timeout)
+            if self._run._state == "live":
+                self._run.flush(timeout)
+
+        def realias(add: list[str], remove: list[str]) -> None:
+            self._realias(version(), add, remove)
+
+        return Logged(storage=self._storage, version=version, aliases=aliases, wait=wait, realias=realias)
+
+    def _realias(self, version: Version, add: list[str], remove: list[str]) -> None:
+        run = self._run
+        if run._state != "live" and run._refuses():
+            return
+        if add or remove:
+            pending = self._begin(PRESENT)
+            pending.values = alias_values(version, add, remove)
+            self._append(pending)
+
+    # Using
+
+    def use(self, wanted: str | Artifact, type: str | None, aliases: Sequence[str] | str | None) -> Artifact:
+        """Find an artifact, and note that the run uses it; see `Run.use_artifact`, whose errors these are."""
+        given = check_aliases(aliases)
+        if isinstance(wanted, Artifact):
+            artifact = self.log(wanted, given) if wanted._logged is None else wanted
+            given = []
+        else:
+            artifact = self._find(wanted)
+        if type is not None and artifact.type != type:
+            raise ConfigError(f"{artifact!r} is of type {artifact.type!r}, not {type!r}.")
+        if self._run._spec.disabled:
+            return artifact
+        artifact.wait()
+        version = artifact._version()
+        storage = artifact._require().storage
+        if storage.url != self._storage.url:
+            version = replace(version, store=storage.url)
+        versions = self.versions()
+        if all((used.manifest, used.label) != (version.manifest, version.label) for used in versions.used):
+            pending = self._begin(PRESENT)
+            pending.values = used_values(version, len(manifest.encode(artifact._read())))
+            self._append(pending)
+        if given:
+            artifact.aliases = [*artifact.aliases, *given]
+            artifact.save()
+        return artifact
+
+    def _find(self, text: str) -> Artifact:
+        """Return an artifact of the run's own history, or else of another run."""
+        place, name, which = artifact_lookup.split(text)
+        if place is None:
+            if self._uploads is not None:
+                self._uploads.wait_all()
+            versions = self.versions()
+            if name in versions.by_name:
+                version = artifact_lookup.find_in(versions, name, which, f"run {self._run._ref}")
+                return self._own(version, versions.aliases(version))
+        if self._run._spec.disabled:
+            raise ConfigError(f"use_artifact({text!r}): a run with mode='disabled' has no store to look into.")
+        return artifact_lookup.elsewhere(self._storage, self._run._ref, text)
+
+    def _own(self, version: Version, aliases: list[str]) -> Artifact:
+        logged = Logged(
+            storage=self._storage,
+            version=lambda: version,
+            aliases=lambda: self.versions().aliases(version),
+            wait=lambda timeout: None,
+            realias=lambda add, remove: self._realias(version, add, remove),
+        )
+        return Artifact._of(version, aliases, logged)
+
+    # A companion of the run
+
+    def prepare(self) -> None:
+        """See `Companion.prepare`."""
+        with self._run._lock:
+            self._between = True
+
+    def begin(self) -> None:
+        """See `Companion.begin`; what a killed process left staged is removed."""
+        run = self._run
+        with run._lock:
+            opened = run._opened
+            if self._opened is not opened:
+                with contextlib.suppress(RewindError):  # a version that somebody may still ask for
+                    if any(pending.version is None for pending in self._rows):
+                        self.versions()
+                self._rows = []
+                self._opened = opened
+            for pending in self._next:
+                pending.opened = opened
+            self._rows += self._next
+            self._next, self._between = [], False
+        root = journal_root(self._storage, run._ref)
+        if not self._near and root is not None:
+            for label in staging.clean(root):
+                notice.say(
+                    f"the artifact {label} of run {run._ref} is not in the store: its process was killed before it "
+                    "was sent. Log it again."
+                )
+
+    def rest(self, timeout: float) -> None:
+        """See `Companion.rest`; as long as the store takes what it is sent, this goes on."""
+        if self._uploads is not None:
+            self._uploads.settle(timeout, last=self._run._state != "live")
+
+    def disown(self) -> None:
+        """See `Companion.disown`."""
+        if self._uploads is not None:
+            self._uploads.disown()
+
+    def _sender(self) -> Uploads:
+        with self._run._lock:
+            if self._uploads is None:
+                root = journal_root(self._storage, self._run._ref)
+                assert root is not None
+                self._uploads = Uploads(self._storage, str(self._run._ref), root)
+            return self._uploads
+
+
+def of_path(run: str, path: str, name: str | None, type: str | None) -> Artifact:
+    """Return an artifact of a file, a folder or a URL.
+
+    Raises:
+        ConfigError: If there is nothing there.
+    """
+    last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().name
+    artifact = Artifact(name or re.sub(r"[^A-Za-z0-9_.-]", "", f"run-{run}-{last}")[:128], type or "unspecified")
+    if "://" in path:
+        artifact.add_reference(path)
+    elif Path(path).is_dir():
+        artifact.add_dir(path)
+    else:
+        artifact.add_file(path)
+    return artifact

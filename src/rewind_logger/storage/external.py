@@ -1,0 +1,119 @@
+"""Files that lie outside of any store: what references point to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from rewind_logger.errors import ConfigError, RewindError, StorageError
+from rewind_logger.storage.base import CHUNK_BYTES
+from rewind_logger.storage.descriptor import open_file
+from rewind_logger.storage.redact import public_url, secrets_of
+from rewind_logger.storage.translate import from_backend, from_os
+
+SCHEMES = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"})
+"""What is fetched. fsspec knows more, some of which run programs: and a URL may come from what someone else wrote."""
+
+
+def check_url(url: str) -> str:
+    """Return a URL that can be fetched, or refuse it.
+
+    Raises:
+        ConfigError: If it is none, chains several, or is of another kind; the message does not show credentials.
+    """
+    scheme = url.partition("://")[0].lower()
+    if "://" not in url or "::" in url or scheme not in SCHEMES:
+        raise ConfigError(
+            f"{public_url(url)} cannot be referred to: give a URL that begins with file://, s3://, gs://, az://, "
+            "http:// or https://."
+        )
+    return url
+
+
+def local_path(url: str) -> Path | None:
+    """Return the path that a `file://` URL stands for, None for another URL."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme.lower() == "file" else None
+
+
+def describe(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[int | None, str | None]:
+    """Return the size in bytes and the checksum of what a URL points to, as far as that is to be had cheaply.
+
+    A local file is read for its SHA-256, of an object in a bucket the size and ETag are asked for in one request, of
+    anything else nothing is known. Never raises for the sake of what is not there or does not answer.
+
+    Returns:
+        Size and checksum (`sha256:…` or `etag:…`), None where it is not known.
+    """
+    path = local_path(url)
+    try:
+        if path is not None:
+            with open(path, "rb") as file:
+                content = hashlib.sha256()
+                while piece := file.read(CHUNK_BYTES):
+                    content.update(piece)
+                return file.tell(), f"sha256:{content.hexdigest()}"
+        if not url.lower().startswith(("s3", "gs", "gcs", "memory")):
+            return None, None
+        filesystem, key = _open(url, storage_options)
+        info = filesystem.info(key)
+        tag = info.get("ETag") or info.get("etag")
+        size = info.get("size")
+        return None if size is None else int(size), f"etag:{str(tag).strip(chr(34))}" if tag else None
+    except Exception:  # backends raise what they like, and a reference can be made without knowing more of it
+        return None, None
+
+
+def fetch(url: str, target: Path, storage_options: Mapping[str, Any] | None = None) -> tuple[str, int]:
+    """Copy what a URL points to into a new file, in a bounded amount of memory.
+
+    Args:
+        url: As `check_url` takes it.
+        target: The file; there must be none of that name.
+        storage_options: What fsspec's backend takes.
+
+    Returns:
+        The SHA-256 and the size of what was copied.
+
+    Raises:
+        ConfigError: If the URL is none.
+        FileNotFoundError: If there is nothing at the URL.
+        StorageError: If it could not be read, or not be written here.
+    """
+    check_url(url)
+    content, size = hashlib.sha256(), 0
+    try:
+        path = local_path(url)
+        if path is not None:
+            source = open(path, "rb")  # noqa: SIM115  (closed below)
+        else:
+            filesystem, key = _open(url, storage_options)
+            source = filesystem.open(key, "rb", block_size=CHUNK_BYTES)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with source, open(open_file(target, flags), "wb") as file:
+            while piece := source.read(CHUNK_BYTES):
+                content.update(piece)
+                size += len(piece)
+                file.write(piece)
+    except (RewindError, FileNotFoundError):
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise from_os(error, "fetch", public_url(url)) from error
+        raise StorageError(f"Could not fetch {public_url(url)}: {type(error).__name__}.") from error
+    except Exception as error:
+        raise from_backend(error, "fetch", public_url(url), secrets_of(url, dict(storage_options or {}))) from None
+    return content.hexdigest(), size
+
+
+def _open(url: str, storage_options: Mapping[str, Any] | None) -> tuple[Any, str]:
+    """Return the file system of a URL, and the name under which it knows it."""
+    from fsspec.core import url_to_fs
+
+    options = dict(storage_options or {})
+    filesystem, key = url_to_fs(url, **{**options, "use_listings_cache": False, "skip_instance_cache": True})
+    return filesystem, key
