@@ -234,7 +234,7 @@ def test_on_s3_a_kill_loses_none_and_a_fork_from_a_disk_takes_them_there(
     assert script(code, tmp_path, check=False, REWIND_LOGGER_SPOOL=str(tmp_path / "spool")).returncode != 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
-        remote = {"dir": f"{bucket.url}/x", "storage_options": bucket.storage_options}
+        remote: dict[str, Any] = {"dir": f"{bucket.url}/x", "storage_options": bucket.storage_options}
         with init(**remote, project="p", id="r1", resume="must") as run:
             assert run.step == 20
         with init(dir=url, project="p", id="r2") as run:

@@ -238,10 +238,11 @@ class TestTable:
         assert pl.read_parquet(file)["a"].to_list() == [1, 2]
 
     def test_frames_of_pandas_polars_and_arrow(self, url: str) -> None:
-        data = {"a": [1, 2], "b": ["x", "y"], "when": [datetime(2026, 1, 1), datetime(2026, 1, 2)]}
+        data: dict[str, Any] = {"a": [1, 2], "b": ["x", "y"], "when": [datetime(2026, 1, 1), datetime(2026, 1, 2)]}
         for frame in (pd.DataFrame(data), pl.DataFrame(data), pa.table(data)):
             for argument in ("data", "dataframe"):
-                back = kept(url, Table(**{argument: frame})).to_table()
+                arguments: dict[str, Any] = {argument: frame}
+                back = kept(url, Table(**arguments)).to_table()
                 assert back.to_pandas().to_dict("list") == pd.DataFrame(data).to_dict("list")
                 assert back.to_polars().to_dict(as_series=False) == data
 

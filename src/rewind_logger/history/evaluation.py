@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.names import RunPaths, SegmentName
-from rewind_logger.history import reader, segments
+from rewind_logger.history import blobs, reader, segments
 from rewind_logger.history.opening import now_ms
+from rewind_logger.history.outbox import BLOB_BYTES
+from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Row, RunRef, Scalar
+from rewind_logger.types import Entry, Row, RunRef, Scalar, Stream
 
 FLUSH_POINTS = 1 << 16
 """Rows go to the store once they have so many values …"""
@@ -50,22 +54,34 @@ class EvaluationWriter:
             kind=kind, revision=revision, next_step=next_step, checkpoint=checkpoint, created_ms=now_ms()
         )
         self._clock = next_step - 1
-        self._rows: list[Row] = []
+        self._rows: dict[Stream, list[Row]] = {}
+        self._blobs: dict[str, bytes | Path] = {}
+        self._uploads = Uploads(storage)
         self._points = 0
         self._since = 0.0
-        self._number = 0
-        self._flushes = 0
+        self._numbers: Counter[Stream] = Counter()
+        self._flushes: Counter[Stream] = Counter()
 
-    def append(self, values: Mapping[str, Scalar], step: int | None = None) -> None:
-        """Add a row; `values` as `format.values.flatten` returns them.
+    def attach(self, data: bytes) -> str:
+        """Keep bytes that a row is about to refer to; return their SHA-256. They are in the store before it."""
+        digest = blobs.digest_of(data)
+        self._blobs[digest] = data
+        self._points += len(data) // BLOB_BYTES
+        return digest
+
+    def append(self, values: Mapping[str, Scalar], step: int | None = None, stream: Stream = "metrics") -> None:
+        """Add a row, if there are any values; `values` as `format.values.flatten` returns them.
 
         Raises:
             StorageError: If a flush was due and failed; the rows are kept for the next.
         """
+        if not values:
+            return
         if not self._rows:
             self._since = time.monotonic()
-        self._rows.append(Row(self._number, self._clock, step if step != self._clock else None, now_ms(), dict(values)))
-        self._number += 1
+        step = step if step != self._clock else None
+        self._rows.setdefault(stream, []).append(Row(self._numbers[stream], self._clock, step, now_ms(), dict(values)))
+        self._numbers[stream] += 1
         self._points += len(values)
         if self._points >= FLUSH_POINTS or time.monotonic() - self._since >= FLUSH_AGE_S:
             self.flush()
@@ -78,14 +94,16 @@ class EvaluationWriter:
         """
         if not self._rows:
             return
-        if self._flushes == 0:
+        if not self._flushes:
             self._storage.put(names.about(self._folder), documents.encode_evaluation(self._about))
-        flush = self._flushes
-        data = segment.encode(self._rows, stream="metrics", first=flush, last=flush)
-        name = SegmentName(flush, flush, self._clock, self._clock)
-        self._storage.put(names.segment(self._folder, "metrics", name), data)
-        self._flushes += 1
-        self._rows, self._points = [], 0
+        self._uploads.send(self._blobs)
+        for stream, rows in self._rows.items():
+            flush = self._flushes[stream]
+            data = segment.encode(rows, stream=stream, first=flush, last=flush)
+            name = SegmentName(flush, flush, self._clock, self._clock)
+            self._storage.put(names.segment(self._folder, stream, name), data)
+        self._flushes.update(self._rows.keys())
+        self._rows, self._blobs, self._points = {}, {}, 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +128,13 @@ def evaluations(storage: Storage, view: View) -> list[StoredEvaluation]:
     return sorted(kept, key=lambda one: (one.about.created_ms, one.folder))
 
 
-def read(storage: Storage, view: View, one: StoredEvaluation) -> pa.Table:
+def read(
+    storage: Storage,
+    view: View,
+    one: StoredEvaluation,
+    stream: Stream = "metrics",
+    keys: Collection[str] | None = None,
+) -> pa.Table:
     """Return the rows of an evaluation, as `reader.read` does."""
     end = segments.seal(storage, one.folder)
     plan = {} if end.files is None else {one.folder: segments.plan_of(end.files)}
@@ -126,7 +150,7 @@ def read(storage: Storage, view: View, one: StoredEvaluation) -> pa.Table:
         revisions=view.revisions,
         folder=one.folder,
     )
-    return reader.read(storage, alone, "metrics")
+    return reader.read(storage, alone, stream, keys=keys)
 
 
 def keeps(view: View, revision: int, next_step: int) -> bool:

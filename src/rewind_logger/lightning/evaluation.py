@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rewind_logger.errors import RewindError, RunNotFoundError, StorageError
-from rewind_logger.format.values import flatten
 from rewind_logger.history.evaluation import EvaluationWriter
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
@@ -15,6 +14,7 @@ from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.checkpoint import Loaded, read_checkpoint
 from rewind_logger.lightning.resume import choose
 from rewind_logger.sdk import notice
+from rewind_logger.sdk.media.logged import encode, sort
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -99,11 +99,13 @@ class Evaluation(Attachment):
                 self._append(self._writer, values, step)
 
     def _append(self, writer: EvaluationWriter, values: Mapping[str, Any], step: int | None) -> None:
-        good, bad = flatten(values)
-        for sentence in bad.values():
+        good, media, bad = sort(values)
+        texts, unfit = encode(media, writer.attach)
+        for sentence in (*bad.values(), *unfit.values()):
             LOG.error("A value was not logged: %s", sentence)
         try:
             writer.append(good, step)
+            writer.append(texts, step, "media")
         except StorageError as error:
             LOG.warning("Rows of an evaluation wait: %s", error)
 

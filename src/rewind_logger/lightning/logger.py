@@ -21,6 +21,7 @@ from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.evaluation import Evaluation
 from rewind_logger.lightning.fit import Fit
 from rewind_logger.lightning.identity import default_id
+from rewind_logger.lightning.media import LogsMedia
 from rewind_logger.lightning.resume import OnResume, Wanted, decide, resumed_run
 from rewind_logger.sdk import open_runs
 from rewind_logger.sdk.metadata import Labels, config_of
@@ -36,7 +37,7 @@ PICKLE_WAIT_S = 10.0
 """How long a copy for another process waits for the store."""
 
 
-class RewindLogger(Logger):
+class RewindLogger(Logger, LogsMedia):
     """Log to a folder or an object store, with a history that is rewound when training is resumed from a checkpoint.
 
     The history always agrees with the model: `fit(ckpt_path=...)` takes the run back to exactly that checkpoint. What

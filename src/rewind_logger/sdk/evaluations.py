@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timezone
 
 from rewind_logger.history import evaluation
 from rewind_logger.history.evaluation import StoredEvaluation
 from rewind_logger.history.view import View
 from rewind_logger.sdk.frames import History
+from rewind_logger.sdk.media.stored import MediaList
 from rewind_logger.sdk.summary import Summary, last_values
 from rewind_logger.storage.base import Storage
 
@@ -42,6 +44,20 @@ class Evaluation:
             StorageError: If the store fails.
         """
         return History(evaluation.read(self._storage, self._view, self._stored))
+
+    def media(self, keys: Collection[str] | str | None = None) -> MediaList:
+        """Return the pictures, tables and so on, in the order they were logged.
+
+        Args:
+            keys: Only those logged under these names; None for all.
+
+        Raises:
+            CorruptError: If one is damaged.
+            StorageError: If the store fails.
+        """
+        wanted = [keys] if isinstance(keys, str) else keys
+        points = evaluation.read(self._storage, self._view, self._stored, "media", wanted)
+        return MediaList.of_points(self._storage, str(self._view.run), points)
 
     @property
     def summary(self) -> Summary:

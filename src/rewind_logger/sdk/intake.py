@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewind_logger.errors import LogValueError
-from rewind_logger.format.values import PLAIN_TYPES, flatten
+from rewind_logger.format.values import PLAIN_TYPES
 from rewind_logger.history.writer import Writer
-from rewind_logger.sdk.media.logged import Logged, encode, media_of
+from rewind_logger.sdk.media.logged import encode, sort
 from rewind_logger.types import Scalar
 
 LOG = logging.getLogger("rewind_logger")
@@ -71,13 +71,12 @@ class Intake:
                 return
             except (OverflowError, UnicodeEncodeError):  # which only the encoder notices
                 pass
-        found: dict[str, Logged] = {}
-        good, bad = flatten(values, lambda key, value: _take(found, key, value))
+        good, media, bad = sort(values)
         self._known.update(good)
         if good:
             self._append_row(good, clock, step)
-        if found:
-            texts, unfit = encode(found, self._writer.attach)
+        if media:
+            texts, unfit = encode(media, self._writer.attach)
             bad.update(unfit)
             if texts:
                 self._writer.append("media", texts, clock, step)
@@ -98,12 +97,3 @@ class Intake:
         """Remember a row with other keys than the one before."""
         self._last = self.last_values()
         self._keys, self._values = keys, values
-
-
-def _take(found: dict[str, Logged], key: str, value: Any) -> bool:
-    """Take a value if it is one of media."""
-    media = media_of(value)
-    if media is None:
-        return False
-    found[key] = media
-    return True

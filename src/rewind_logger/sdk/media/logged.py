@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from rewind_logger.errors import RewindError
+from rewind_logger.format.values import flatten
 from rewind_logger.sdk.media.image import Image, is_figure, is_picture
 from rewind_logger.sdk.media.media import Media
 from rewind_logger.types import Scalar
@@ -24,6 +25,29 @@ _json = msgspec.json.Encoder().encode
 
 Logged = Media | Sequence[Media]
 """What was logged under one key."""
+
+
+class Sorted(NamedTuple):
+    """What was logged in one call, by flat names."""
+
+    scalars: dict[str, Scalar]
+    media: dict[str, Logged]
+    faults: dict[str, str]
+    """For each key whose value cannot be kept a sentence that says why."""
+
+
+def sort(values: Mapping[str, Any]) -> Sorted:
+    """Tell numbers and media from one another, and from what is neither."""
+    media: dict[str, Logged] = {}
+
+    def take(key: str, value: Any) -> bool:
+        found = media_of(value)
+        if found is not None:
+            media[key] = found
+        return found is not None
+
+    scalars, faults = flatten(values, take)
+    return Sorted(scalars, media, faults)
 
 
 def media_of(value: Any) -> Logged | None:
