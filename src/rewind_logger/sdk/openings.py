@@ -13,7 +13,7 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -98,17 +98,21 @@ def openings(rows: Iterable[Row], next_step: int | None = None) -> list[Opening]
         rows: In the order in which they were logged.
         next_step: Where the view is cut (exclusive); None if it is not.
     """
-    found: list[Opening] = []
-    for row in rows:
-        opening = opening_of(row)
-        if opening is not None:
-            # Where a later one goes on before it began, nothing that it did is left.
-            while found and found[-1].start > opening.start:
-                found.pop()
-            found.append(opening)
-    if next_step is not None:
-        found = [one for one in found if one.start < next_step] or found[:1]
-    return found
+    found = [opening for opening in map(opening_of, rows) if opening is not None]
+    return [found[index] for index in kept(found, next_step)]
+
+
+def kept(found: Sequence[Opening], next_step: int | None) -> list[int]:
+    """Return the indexes of those openings of which a view keeps steps; see `openings`."""
+    indexes: list[int] = []
+    for index, opening in enumerate(found):
+        # Where a later one goes on before it began, nothing that it did is left.
+        while indexes and found[indexes[-1]].start > opening.start:
+            indexes.pop()
+        indexes.append(index)
+    if next_step is None:
+        return indexes
+    return [index for index in indexes if found[index].start < next_step] or indexes[:1]
 
 
 def opening_of(row: Row) -> Opening | None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cached_property, partial
+from functools import cached_property
 
 from rewind_logger.errors import RunNotFoundError
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
+from rewind_logger.sdk.openings import Opening, opening_of
+from rewind_logger.sdk.state import State, state
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import RunRef
+from rewind_logger.types import RevisionRecord, RunRef
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision of a run: an uninterrupted line of it."""
+    """One revision of a run: an uninterrupted line of it.
+
+    What is counted or looked up is so when it is first asked for, and then kept.
+    """
 
     number: int
     """From 1."""
@@ -32,17 +37,87 @@ class Revision:
     """In UTC."""
     reason: str
     """Why it was opened."""
-    _count: Callable[[], int] = field(repr=False, compare=False)
+    _storage: Storage = field(repr=False, compare=False)
+    _run: RunRef = field(repr=False, compare=False)
+    _records: tuple[RevisionRecord, ...] = field(repr=False, compare=False)
 
     @cached_property
     def rows(self) -> int:
-        """How many rows of metrics are visible from it, those of its parents included; counted when first asked for."""
-        return self._count()
+        """How many rows of metrics are visible from it, those of its parents included."""
+        return self._count(self.number)
+
+    @cached_property
+    def rows_kept(self) -> int:
+        """How many of them it took over from its parents when it was opened."""
+        if self.parent is None:
+            return 0
+        if self.cut is None:  # restored, and so whole
+            return self._count(int(self.parent.rpartition("@")[2]))
+        return self.rows - self._count(self.number, start=self.cut)
+
+    @cached_property
+    def rows_archived(self) -> int:
+        """How many rows of the revision before, whose place it took, it did not take over; 0 of the first."""
+        if self.number == 1:
+            return 0
+        before = self._records[self.number - 2]
+        return self._count(before.number, start=_parting(self._records, before.number, self.number))
+
+    @cached_property
+    def state(self) -> State:
+        """How it ended, or whether it is being written; as `StoredRun.state`."""
+        return state(self._storage, resolve(self._storage, self._run, self.number))
+
+    @cached_property
+    def opening(self) -> Opening | None:
+        """Who opened it, when, where and how; None if that was not recorded."""
+        for row in reader.read_rows(self._storage, resolve(self._storage, self._run, self.number), "events"):
+            opening = opening_of(row)
+            if opening is not None and (opening.run, opening.revision) == (str(self._run), self.number):
+                return opening
+        return None
+
+    def _count(self, number: int, start: int | None = None) -> int:
+        return reader.count(self._storage, resolve(self._storage, self._run, number), "metrics", start=start)
 
 
-def revisions(storage: Storage, view: View) -> list[Revision]:
+class Revisions(list[Revision]):
+    """The revisions of a run, the present one last; `print` shows them as a table."""
+
+    def __str__(self) -> str:
+        """Return a table; what it says of rows, ends and people is looked up, in some requests a revision."""
+        lines = [("revision", "created (UTC)", "by", "from", "kept", "archived", "rows", "state", "why")]
+        for one in self:
+            step = "" if one.cut is None else f"?_step={one.cut - 1}"
+            opening = one.opening
+            by = "" if opening is None else f"{opening.user or ''}@{opening.host or ''}"
+            lines.append(
+                (
+                    one.immutable_id,
+                    f"{one.created:%Y-%m-%d %H:%M:%S}",
+                    by,
+                    "" if one.parent is None else f"{one.parent}{step}",
+                    f"{one.rows_kept:,}",
+                    f"{one.rows_archived:,}",
+                    f"{one.rows:,}",
+                    one.state,
+                    one.reason,
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        numbers = range(4, 7)
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if index in numbers else cell.ljust(width)
+                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+
+def revisions(storage: Storage, view: View) -> Revisions:
     """Return every revision of a run, the present one last."""
-    return [
+    return Revisions(
         Revision(
             number=record.number,
             immutable_id=f"{view.run.id}@{record.number}",
@@ -51,10 +126,12 @@ def revisions(storage: Storage, view: View) -> list[Revision]:
             archived=record is not view.revisions[-1],
             created=datetime.fromtimestamp(record.created_ms / 1000, timezone.utc),
             reason=record.reason,
-            _count=partial(_count, storage, view.run, record.number),
+            _storage=storage,
+            _run=view.run,
+            _records=view.revisions,
         )
         for record in view.revisions
-    ]
+    )
 
 
 def lineage(storage: Storage, view: View) -> list[str]:
@@ -78,5 +155,19 @@ def lineage(storage: Storage, view: View) -> list[str]:
     return chain[::-1]
 
 
-def _count(storage: Storage, run: RunRef, number: int) -> int:
-    return reader.count(storage, resolve(storage, run, number), "metrics")
+def _parting(records: tuple[RevisionRecord, ...], one: int, other: int) -> int:
+    """Return the first step that two revisions of a run do not have in common."""
+    first, second = _reach(records, one), _reach(records, other)
+    return int(max(min(first[number], second[number]) for number in first.keys() & second.keys()))
+
+
+def _reach(records: tuple[RevisionRecord, ...], number: int) -> dict[int, float]:
+    """Return the revisions that a revision was made of, and up to which step of each (exclusive)."""
+    reach, limit = {}, math.inf
+    while True:
+        reach[number] = limit
+        record = records[number - 1]
+        if number == 1 or record.parent is None:
+            return reach
+        limit = limit if record.cut is None else min(limit, record.cut)
+        number = record.parent[1]

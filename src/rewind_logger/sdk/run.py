@@ -116,6 +116,11 @@ class Run(LogsArtifacts, Labelled):
         return self._is_open().start
 
     @property
+    def start_time(self) -> float:
+        """When this opening was made, in seconds since 1970-01-01 UTC."""
+        return self._is_open().base.created_ms / 1000
+
+    @property
     def resumed(self) -> bool:
         """Whether the run goes on with what was there: it was resumed, rewound or restored."""
         return self._is_open().kind not in ("new", "forked")

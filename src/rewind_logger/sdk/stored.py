@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime, timezone
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError
@@ -12,15 +13,18 @@ from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
 from rewind_logger.sdk.environment import Environment, environment_of
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
+from rewind_logger.sdk.forks import Fork, forks
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.media.stored import MediaList
 from rewind_logger.sdk.metadata import Metadata, fold
-from rewind_logger.sdk.revisions import Revision, lineage, revisions
+from rewind_logger.sdk.openings import openings
+from rewind_logger.sdk.revisions import Revisions, lineage, revisions
 from rewind_logger.sdk.run_artifacts import HasArtifacts
+from rewind_logger.sdk.runtime import runtime
 from rewind_logger.sdk.state import State, state
 from rewind_logger.sdk.summary import Summary, last_values
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Position, Stream
+from rewind_logger.types import Position, Row, Stream
 
 HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
 """What `history` reads."""
@@ -149,7 +153,7 @@ class StoredRun(HasArtifacts, Address):
     @property
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that were saved up to here, in order."""
-        return checkpoints(reader.read_rows(self._storage, self._view(), "checkpoints"), self._storage.url)
+        return checkpoints(self._rows("checkpoints"), self._storage.url)
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -159,8 +163,7 @@ class StoredRun(HasArtifacts, Address):
     @property
     def environment(self) -> Environment | None:
         """What the last opening of what is read here was made with: packages, code and machine; None if unknown."""
-        rows = reader.read_rows(self._storage, self._view(), "events")
-        return environment_of(self._storage, rows, self.position.next_step)
+        return environment_of(self._storage, self._rows("events"), self.position.next_step)
 
     # Where it comes from
 
@@ -178,8 +181,27 @@ class StoredRun(HasArtifacts, Address):
         )
 
     @property
-    def revisions(self) -> list[Revision]:
-        """Every revision of the run, the present one last."""
+    def created(self) -> datetime:
+        """When the run was begun, in UTC; a fork, when it was forked."""
+        return datetime.fromtimestamp(self._view().revisions[0].created_ms / 1000, timezone.utc)
+
+    @property
+    def started(self) -> datetime:
+        """When the first step that is read here may have begun, in UTC; of a fork that is in the run it came from."""
+        return min((opening.started for opening in openings(self._rows("events"))), default=self.created)
+
+    @property
+    def runtime(self) -> float:
+        """Seconds that it took to make what is read here: of every opening, up to its last row that is kept.
+
+        The pauses between a crash and the resume do not count, nor does what was cut off; of a fork the time that its
+        parents ran up to there does. Costs a few requests an opening, however long the history.
+        """
+        return runtime(self._storage, self._view(), self.position.next_step)
+
+    @property
+    def revisions(self) -> Revisions:
+        """Every revision of the run, the present one last. To print them shows a table."""
         return revisions(self._storage, self._view())
 
     @property
@@ -189,6 +211,11 @@ class StoredRun(HasArtifacts, Address):
         Each but the last as the moment up to which it was kept, such as `digits/r1@1?_step=499`.
         """
         return lineage(self._storage, self._view())
+
+    @property
+    def forks(self) -> list[Fork]:
+        """The runs in this store that were forked from the run: of a revision, or up to a step, if one is named."""
+        return forks(self._storage, self.position)
 
     # Within
 
@@ -202,4 +229,8 @@ class StoredRun(HasArtifacts, Address):
         return self._archived
 
     def _metadata(self) -> Metadata:
-        return fold(reader.read_rows(self._storage, self._view(), "events"))
+        return fold(self._rows("events"))
+
+    def _rows(self, stream: Stream) -> list[Row]:
+        """Read the rows of a small stream."""
+        return reader.read_rows(self._storage, self._view(), stream)
