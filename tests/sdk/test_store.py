@@ -92,8 +92,8 @@ def test_history_of_some_keys_and_steps(store: str) -> None:
     assert history(keys=[]).keys == []
     assert history(start=3, stop=6).to_arrow()["a"].to_pylist() == [3, 4, 5], "start is inclusive, stop is not"
     assert len(history(start=10)) == 0
-    with pytest.raises(ConfigError, match="no stream 'console'"):
-        history(stream="console")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no stream 'nothing'"):
+        history(stream="nothing")  # type: ignore[call-overload]
 
 
 def test_summary_config_and_labels_are_those_of_the_place(store: str) -> None:

@@ -69,6 +69,8 @@ class RewindLogger(Logger, LogsMedia):
         notes: A text about the run.
         group: Which runs it belongs to.
         config: Hyperparameters, besides those that Lightning logs.
+        console: Record what the process prints, from when the logger is first used to the end of a fit.
+        system_metrics: Record how processor, memory, disk, network and GPUs are used while a fit goes on.
         storage_options: What fsspec's backend for the store takes, such as credentials or an endpoint.
 
     Raises:
@@ -94,6 +96,8 @@ class RewindLogger(Logger, LogsMedia):
         notes: Optional[str] = None,  # noqa: UP045
         group: Optional[str] = None,  # noqa: UP045
         config: Optional[dict[str, Any]] = None,  # noqa: UP045
+        console: bool = True,
+        system_metrics: bool = True,
         storage_options: Optional[dict[str, Any]] = None,  # noqa: UP045
     ) -> None:
         super().__init__()
@@ -116,6 +120,8 @@ class RewindLogger(Logger, LogsMedia):
         self._prefix = prefix
         self._labels = Labels(name=run_name, tags=None if tags is None else tuple(tags), notes=notes, group=group)
         self._config = config_of(config)
+        self._console = console
+        self._system_metrics = system_metrics
         self._storage_options = storage_options
         self._storage: Storage | None = None
         self._run: Run | None = None
@@ -242,8 +248,11 @@ class RewindLogger(Logger, LogsMedia):
                 on_backward_step=self._on_backward_step,
                 driven=True,
                 environment=True,
+                console=self._console,
+                system_metrics=self._system_metrics,
             )
             self._run = Run(spec)
+            self._run._companions.prepare()
         return self._run
 
     @property

@@ -38,6 +38,8 @@ def init(
     step: int | None = None,
     mode: Literal["disabled"] | None = None,
     on_backward_step: OnBackwardStep = "keep",
+    console: bool = True,
+    system_metrics: bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Run:
     """Open a run: a new one, or one that goes on, goes back, or branches off.
@@ -68,6 +70,8 @@ def init(
         mode: "disabled" runs the script without writing anything.
         on_backward_step: What `log` does about a step before the present one: "keep" the row at the present step, or
             "error".
+        console: Whether to record what the process prints.
+        system_metrics: Whether to record how processor, memory, disk, network and GPUs are used.
         storage_options: What fsspec's backend for the store takes, such as credentials or an endpoint.
 
     Returns:
@@ -109,6 +113,8 @@ def init(
         on_backward_step=on_backward_step,
         disabled=disabled,
         environment=True,
+        console=console,
+        system_metrics=system_metrics,
     )
     earlier = open_runs.get(storage.url, ref)
     if earlier is not None:

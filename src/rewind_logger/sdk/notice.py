@@ -10,6 +10,7 @@ from rewind_logger.errors import RewindError
 from rewind_logger.history import reader
 from rewind_logger.history.opening import Opened
 from rewind_logger.history.view import resolve
+from rewind_logger.sdk.console import tap
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
@@ -30,10 +31,13 @@ def is_quiet() -> bool:
 
 
 def say(sentence: str) -> None:
-    """Write one line to stderr, never failing: a line for people must not end a training run."""
+    """Write one line to stderr, never failing: a line for people must not end a training run.
+
+    It is not part of a run's console: what it says, the run knows.
+    """
     if is_quiet():
         return
-    with contextlib.suppress(Exception):  # stderr may be closed, or None (in a service)
+    with contextlib.suppress(Exception), tap.unheard():  # stderr may be closed, or None (in a service)
         print(f"rewind-logger: {sentence}", file=sys.stderr, flush=True)
 
 

@@ -15,11 +15,10 @@ from rewind_logger.errors import ConfigError, FencedError, PositionError, Storag
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs, openings
+from rewind_logger.sdk.accompany import accompany
 from rewind_logger.sdk.artifact_log import ArtifactLog
-from rewind_logger.sdk.companion import Companions
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
-from rewind_logger.sdk.environment_recorder import EnvironmentRecorder
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
 from rewind_logger.sdk.labelled import Labelled
@@ -79,9 +78,7 @@ class Run(LogsArtifacts, Labelled):
         self._put = self._intake.put
         self._summary = Summary(later=self._intake.last_values)
         self._artifacts = ArtifactLog(self)
-        self._companions = Companions([self._artifacts])
-        if spec.environment and not spec.disabled:
-            self._companions.append(EnvironmentRecorder(self._writer))
+        self._companions = accompany(self, self._artifacts)
 
     # What it is
 

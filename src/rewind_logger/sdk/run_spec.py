@@ -29,3 +29,7 @@ class RunSpec:
     disabled: bool = False
     environment: bool = False
     """Whether the packages, the code and the machine of each opening are recorded."""
+    console: bool = False
+    """Whether what the process prints is recorded."""
+    system_metrics: bool = False
+    """Whether the use of the machine is."""

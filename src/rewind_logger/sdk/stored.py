@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
+from rewind_logger.sdk.console.lines import ConsoleHistory
 from rewind_logger.sdk.environment import Environment, environment_of
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.forks import Fork, forks
@@ -26,7 +27,7 @@ from rewind_logger.sdk.summary import Summary, last_values
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, Row, Stream
 
-HISTORY_STREAMS: tuple[Stream, ...] = ("metrics",)
+HISTORY_STREAMS: tuple[Stream, ...] = ("metrics", "system", "console")
 """What `history` reads."""
 
 
@@ -71,20 +72,37 @@ class StoredRun(HasArtifacts, Address):
 
     # What was logged
 
+    @overload
     def history(
         self,
         keys: Collection[str] | str | None = None,
         start: int | None = None,
         stop: int | None = None,
-        stream: Literal["metrics"] = "metrics",
-    ) -> History:
+        stream: Literal["metrics", "system"] = "metrics",
+    ) -> History: ...
+    @overload
+    def history(
+        self,
+        keys: Collection[str] | str | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        stream: Literal["console"],
+    ) -> ConsoleHistory: ...
+    def history(
+        self,
+        keys: Collection[str] | str | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        stream: Literal["metrics", "system", "console"] = "metrics",
+    ) -> History | ConsoleHistory:
         """Read the rows, exactly and all of them.
 
         Args:
-            keys: Only these metrics; None for all.
+            keys: Only these metrics; None for all. Of the console "stdout" or "stderr".
             start: The first step (inclusive); None from the beginning.
             stop: The step to stop at (exclusive); None to the end.
-            stream: What was logged: "metrics".
+            stream: What was logged, "metrics"; how the machine was used, "system"; or what was printed, "console".
 
         Raises:
             ConfigError: If there is no such stream.
@@ -93,6 +111,8 @@ class StoredRun(HasArtifacts, Address):
         if stream not in HISTORY_STREAMS:
             raise ConfigError(f"There is no stream {stream!r}: use one of {', '.join(HISTORY_STREAMS)}.")
         wanted = [keys] if isinstance(keys, str) else keys
+        if stream == "console":
+            return ConsoleHistory(reader.read(self._storage, self._view(), stream, start=start, stop=stop), wanted)
         return History(reader.read(self._storage, self._view(), stream, keys=wanted, start=start, stop=stop))
 
     def media(
