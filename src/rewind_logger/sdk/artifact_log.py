@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewind_logger.errors import ConfigError, RewindError
+from rewind_logger.errors import ConfigError, RewindError, StorageError
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
@@ -133,12 +133,15 @@ class ArtifactLog(Companion):
 
     def _stage(self, artifact: Artifact, pending: _Pending) -> dict[str, Entry]:
         """Keep what the files hold, for the upload."""
-        run, draft = self._run, artifact._draft
-        label = f"{artifact.name} of step {'its opening' if pending.clock is None else pending.clock}"
+        draft = artifact._draft
+        label = artifact.name if pending.clock is None else f"{artifact.name} of step {pending.clock}"
         entries = dict(draft.references)
         files: list[tuple[Path, str, int]] = []
-        with run._lock:
-            folder = self._sender().staging.begin(label)
+        waiting = self._sender().staging
+        try:
+            folder = waiting.begin(label)
+        except OSError as error:
+            raise _unstaged(artifact, error) from error
         try:
             for number, (name, file) in enumerate(draft.files.items()):
                 try:
@@ -148,8 +151,10 @@ class ArtifactLog(Companion):
                     raise gone(file.path, name) from None
                 entries[name] = Entry(sha256, size)
                 files.append((path, sha256, size))
-        except BaseException:
-            staging.remove(folder)
+        except BaseException as error:
+            waiting.discard(folder)
+            if isinstance(error, OSError):
+                raise _unstaged(artifact, error) from error
             raise
 
         def arrived(keep: object = draft) -> None:  # its temporary files live as long as it does
@@ -366,6 +371,13 @@ class ArtifactLog(Companion):
                 assert root is not None
                 self._uploads = Uploads(self._storage, str(self._run._ref), root)
             return self._uploads
+
+
+def _unstaged(artifact: Artifact, error: OSError) -> StorageError:
+    return StorageError(
+        f"{artifact!r} could not be kept for its upload: {error}. Make room there, set REWIND_LOGGER_SPOOL to another "
+        "folder, or add files with policy='immutable', which are not copied."
+    )
 
 
 def of_path(run: str, path: str, name: str | None, type: str | None) -> Artifact:

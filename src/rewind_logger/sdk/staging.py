@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 from pathlib import Path
 
 from rewind_logger.history import locks
@@ -27,13 +28,15 @@ ABOUT = "artifact"
 
 
 class Staging:
-    """The files that one process has waiting. Not for use by two threads at once."""
+    """The files that one process has waiting; its folder is there as long as something waits."""
 
     def __init__(self, root: Path) -> None:
         """Take the folder of the run's journals; nothing is made yet."""
         self._folder = root / f"staged-{secrets.token_hex(8)}"
+        self._lock = threading.Lock()
         self._owner: int | None = None
         self._number = 0
+        self._waiting = 0
 
     def begin(self, about: str) -> Path:
         """Return a new folder for the files of one artifact.
@@ -41,21 +44,26 @@ class Staging:
         Raises:
             OSError: If it cannot be made.
         """
-        if self._owner is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._owner = locks.acquire(self._folder / OWNER)
-        folder = self._folder / f"{self._number:09d}"
-        self._number += 1
-        folder.mkdir()
-        (folder / ABOUT).write_text(about, encoding="utf-8")
-        return folder
+        with self._lock:
+            if self._owner is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._owner = locks.acquire(self._folder / OWNER)
+            folder = self._folder / f"{self._number:09d}"
+            self._number += 1
+            folder.mkdir()
+            (folder / ABOUT).write_text(about, encoding="utf-8")
+            self._waiting += 1
+            return folder
 
-    def end(self) -> None:
-        """Let go of what is there: nothing waits any more."""
-        if self._owner is not None:
-            for folder in self._folder.iterdir():
-                remove(folder)
-            owner, self._owner = self._owner, None
+    def discard(self, folder: Path) -> None:
+        """Remove what `begin` made: it is in the store, or given up."""
+        remove(folder)
+        with self._lock:
+            self._waiting -= 1
+            owner = self._owner
+            if self._waiting or owner is None:
+                return
+            self._owner = None
             with contextlib.suppress(OSError):
                 (self._folder / OWNER).unlink()
             locks.release(owner, self._folder / OWNER)
@@ -63,15 +71,10 @@ class Staging:
                 self._folder.rmdir()
                 self._folder.parent.rmdir()  # only if it was made for this
 
-    def leave(self) -> None:
-        """Stop looking after what is there: the next opening on this machine removes it."""
-        if self._owner is not None:
-            locks.release(self._owner, self._folder / OWNER)
-            self._owner = None
-
     def disown(self) -> None:
         """In a forked child: what is there is the parent's."""
-        self._owner = None
+        self._lock, self._owner, self._waiting = threading.Lock(), None, 0
+        self._folder = self._folder.with_name(f"staged-{secrets.token_hex(8)}")
 
 
 def copy(source: Path, target: Path) -> tuple[str, int]:

@@ -112,7 +112,7 @@ class Uploads:
             with self._changed:
                 working = self._start()
                 if working and self._queue:
-                    self._changed.wait(1.0)
+                    self._changed.wait(min(1.0, PROGRESS_S))
             if not working and not self._try(self._queue[0]):
                 break
             if self._queue and time.monotonic() - said >= PROGRESS_S:
@@ -131,9 +131,8 @@ class Uploads:
             )
             LOG.error("%s", upload.trouble)
             if upload.folder is not None:
-                staging.remove(upload.folder)
+                self.staging.discard(upload.folder)
             upload.done.set()
-        self._end_staging()
 
     def disown(self) -> None:
         """In a forked child: what is on its way is the parent's."""
@@ -159,7 +158,6 @@ class Uploads:
             with self._changed:
                 if not self._queue or self._closed:
                     self._thread = None
-                    self._end_staging()
                     self._changed.notify_all()
                     return
                 upload = self._queue[0]
@@ -195,7 +193,7 @@ class Uploads:
                     LOG.error("%s", trouble)
                 del self._queue[0]
                 if upload.folder is not None:
-                    staging.remove(upload.folder)
+                    self.staging.discard(upload.folder)
                 upload.trouble = trouble
                 upload.done.set()
                 self._changed.notify_all()
@@ -220,12 +218,6 @@ class Uploads:
         upload.sent = len(upload.files)
         if not self._closed:
             blobs.put(self._storage, upload.manifest)
-
-    def _end_staging(self) -> None:
-        """Let go of the folder; the lock is held."""
-        if not self._queue:
-            with contextlib.suppress(OSError):
-                self.staging.end()
 
 
 def _each(work: Callable[[T], None], items: Sequence[T]) -> None:

@@ -1,0 +1,394 @@
+"""Artifacts on their way to a remote store: training goes on, and nothing is seen before it is whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewind_logger import Artifact, ConfigError, StorageError, StoredRun, TransientStorageError, init, open_store
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.sdk import run as run_module
+from rewind_logger.sdk import uploads
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.sdk.staging import Staging, clean
+from rewind_logger.storage.base import Storage
+from rewind_logger.storage.faults import CountingStorage
+from rewind_logger.storage.memory import MemoryStorage
+from rewind_logger.storage.wrapper import WrapperStorage
+from rewind_logger.types import Position, RunRef
+from tests.conftest import Bucket
+from tests.sdk.test_artifacts import content, told
+from tests.sdk.test_process import script
+
+REF = RunRef("p", "r1")
+
+
+class Far(WrapperStorage):
+    """A store that is not on this machine, as far as the SDK can tell; what happens to a file on its way is chosen."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.url = f"far://{secrets.token_hex(8)}"
+        self.on_file: Callable[[], None] = lambda: None
+
+    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
+        self.on_file()
+        self.inner.put_file(path, source, sha256=sha256)
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def far(spool: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
+    monkeypatch.setattr(uploads, "FIRST_WAIT_S", 0.01)
+    return Far(CountingStorage(MemoryStorage(f"memory://{secrets.token_hex(8)}")))
+
+
+def opened(storage: Storage, at: int | None = None) -> Run:
+    run = Run(RunSpec(storage=storage, run=REF))
+    run._open(OpenRequest(at=None if at is None else Position(REF, None, at)))
+    return run
+
+
+def stored(storage: Storage, next_step: int | None = None) -> StoredRun:
+    return StoredRun(storage, Position(REF, None, next_step))
+
+
+def of_file(path: Path, text: str, **options: Any) -> Artifact:
+    path.write_text(text)
+    artifact = Artifact("m", "text")
+    artifact.add_file(path, name="content.txt", **options)
+    return artifact
+
+
+def staged(spool: Path) -> list[str]:
+    """The files that wait for an upload."""
+    return sorted(path.name for path in spool.rglob("staged-*/*/*"))
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+class Gate:
+    """Where an upload waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self) -> None:
+        self.reached.set()
+        assert self.open.wait(60)
+
+
+def test_on_s3(bucket: Bucket, spool: Path, tmp_path: Path) -> None:
+    where: dict[str, Any] = {"dir": f"{bucket.url}/exp", "storage_options": bucket.storage_options}
+    (tmp_path / "large").write_bytes(os.urandom(20_000_000))
+    with init(**where, project="p", id="r1") as run:
+        for step in range(4):
+            artifact = of_file(tmp_path / "model", f"step {step}")
+            artifact.add_file(tmp_path / "large")
+            run.log_artifact(artifact, aliases=["best"] if step < 3 else [])
+            run.log({"a": step})
+        assert artifact.wait().version == "v3"
+        far = Artifact("far", "reference")
+        path = open_store(**_store(where)).run("p/r1").artifact("m").digest
+        entry = far.add_reference(
+            f"{bucket.url}/exp/blobs/{path[:2]}/{path}", name="manifest", storage_options=bucket.storage_options
+        )
+        assert entry.size
+        run.log_artifact(far)
+    with init(**where, project="p", resume_from="r1?_step=2") as run:
+        assert content(run.use_artifact("m:best"), tmp_path) == "step 2"
+        run.log_artifact(of_file(tmp_path / "model", "again"))
+    store = open_store(**_store(where))
+    assert told(store.run("p/r1")) == [("m:v0", [], 0), ("m:v1", [], 1), ("m:v2", ["best"], 2), ("m:v3", ["latest"], 3)]
+    archived = store.run("p/r1@1")
+    assert [one.qualified_name for one in archived.artifacts][3:] == ["p/r1@1/m:v3", "p/r1@1/far:v0"]
+    assert content(archived.artifact("m:v3"), tmp_path) == "step 3"
+    folder = Path(archived.artifact("m:v3").download(tmp_path / "folder"))
+    assert (folder / "large").read_bytes() == (tmp_path / "large").read_bytes()
+    assert b'"content.txt"' in Path(archived.artifact("far").file(tmp_path / "far")).read_bytes()
+    assert files_in(spool) == [], "nothing waits on this machine"
+
+
+def _store(where: dict[str, Any]) -> dict[str, Any]:
+    return {"url": where["dir"], "storage_options": where["storage_options"]}
+
+
+def test_training_goes_on_and_nothing_is_seen_before_it_is_whole(far: Far, spool: Path, tmp_path: Path) -> None:
+    gate = far.on_file = Gate()
+    run = opened(far)
+    run.log({"a": 0}, step=5)
+    artifact = run.log_artifact(of_file(tmp_path / "model", "as it was"))
+    (tmp_path / "model").write_text("written over")
+    assert gate.reached.wait(60)
+    run.log({"a": 1}, step=9)
+    run.flush()
+    assert stored(far).last_step == 9
+    assert stored(far).artifacts == []
+    with pytest.raises(ConfigError, match="still being uploaded: its version is known after wait"):
+        _ = artifact.version
+    with pytest.raises(TransientStorageError, match="0 of 1 files"):
+        artifact.wait(0.01)
+    gate.open.set()
+    assert artifact.wait(60).version == "v0"
+    assert told(stored(far)) == [("m:v0", ["latest"], 5)]
+    assert content(stored(far).artifact("m"), tmp_path) == "as it was"
+    run.finish()
+
+
+def test_a_run_with_nothing_on_its_way_costs_nothing(far: Far, spool: Path, tmp_path: Path) -> None:
+    run = opened(far)
+    for word in ("one", "two"):
+        run.log_artifact(of_file(tmp_path / "model", word)).wait(60)
+        for thread in threading.enumerate():
+            if thread.name.startswith("rewind-logger-upload"):
+                thread.join(60)
+        assert not any(thread.name.startswith("rewind-logger-upload") for thread in threading.enumerate())
+        assert not list(spool.rglob("staged-*"))
+    run.finish()
+    assert [label for label, _, _ in told(stored(far))] == ["m:v0", "m:v1"]
+
+
+def test_an_immutable_file_is_not_copied_first(far: Far, spool: Path, tmp_path: Path) -> None:
+    gate = far.on_file = Gate()
+    run = opened(far)
+    run.log_artifact(of_file(tmp_path / "model", "x", policy="immutable"))
+    assert gate.reached.wait(60)
+    assert staged(spool) == ["artifact"]
+    run.log_artifact(of_file(tmp_path / "other", "y"))
+    assert staged(spool) == ["000000000", "artifact", "artifact"]
+    gate.open.set()
+    run.finish()
+    assert [content(one, tmp_path) for one in stored(far).artifacts] == ["x", "y"]
+
+
+def test_files_go_up_several_at_a_time_and_not_more(far: Far, tmp_path: Path) -> None:
+    together = threading.Barrier(uploads.AT_ONCE)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def count() -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait(60)
+        with lock:
+            now -= 1
+
+    far.on_file = count
+    run = opened(far)
+    artifact = Artifact("m", "text")
+    for number in range(2 * uploads.AT_ONCE):
+        with artifact.new_file(f"{number}") as file:
+            file.write(str(number))
+    run.log_artifact(artifact).wait(60)
+    assert most == uploads.AT_ONCE
+    run.finish()
+
+
+def test_an_unchanged_artifact_is_not_sent_again(far: Far, tmp_path: Path) -> None:
+    assert isinstance(far.inner, CountingStorage)
+    run = opened(far)
+    run.log_artifact(of_file(tmp_path / "model", "x" * 100_000), aliases=["a"]).wait(60)
+    before = far.inner.traffic
+    second = run.log_artifact(of_file(tmp_path / "model", "x" * 100_000), aliases=["b"])
+    run._artifacts.rest(60)
+    took = far.inner.traffic - before
+    assert took.requests == {"size": 2}, "one for the file, one for the manifest"
+    assert (second.wait(60).version, second.aliases) == ("v0", ["latest", "a", "b"])
+    run.finish()
+
+
+def test_a_store_that_is_away_is_tried_again_and_reported_once(
+    far: Far, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = iter(range(4))
+
+    def fail() -> None:
+        if next(left, None) is not None:
+            raise TransientStorageError("The network is down.")
+
+    far.on_file = fail
+    run = opened(far)
+    assert run.log_artifact(of_file(tmp_path / "model", "x")).wait(60).version == "v0"
+    run.finish()
+    assert [record.message for record in caplog.records] == [
+        "The artifact m of step 0 of run p/r1 waits: The network is down."
+    ]
+    assert content(stored(far).artifact("m"), tmp_path) == "x"
+
+
+def test_a_run_that_ends_while_the_store_is_away_says_what_is_missing(
+    far: Far, spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run_module, "FINISH_TIMEOUT_S", 0.2)
+
+    def fail() -> None:
+        raise TransientStorageError("The network is down.")
+
+    far.on_file = fail
+    run = opened(far)
+    run.log({"a": 0})
+    artifact = run.log_artifact(of_file(tmp_path / "model", "x"))
+    run.finish()
+    assert "The artifact m of step 1 of run p/r1 is not in far://" in caplog.text
+    assert "The network is down" in caplog.records[-1].message
+    with pytest.raises(StorageError, match="Log it again"):
+        artifact.wait()
+    assert stored(far).artifacts == []
+    assert stored(far).last_step == 0
+    assert staged(spool) == []
+
+
+def test_a_file_that_vanishes_ends_neither_training_nor_the_next_upload(
+    far: Far, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = far.on_file = Gate()
+    run = opened(far)
+    run.log_artifact(of_file(tmp_path / "first", "first"))
+    lost = run.log_artifact(of_file(tmp_path / "promised", "lost", policy="immutable"))
+    assert gate.reached.wait(60)
+    (tmp_path / "promised").unlink()
+    later = run.log_artifact(of_file(tmp_path / "model", "later"))
+    gate.open.set()
+    assert later.wait(60).version == "v1"
+    with pytest.raises(StorageError, match="promised"):
+        lost.wait()
+    run.finish()
+    assert [content(one, tmp_path) for one in stored(far).artifacts] == ["first", "later"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_the_end_of_a_run_waits_and_says_how_far_it_is(
+    far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PROGRESS_S", 0.01)
+    monkeypatch.setattr(run_module, "FINISH_TIMEOUT_S", 0.01)
+    gate = far.on_file = Gate()
+    lines: list[str] = []
+
+    class Screen:
+        def write(self, text: str) -> None:
+            lines.append(text)
+            if text.startswith("rewind-logger: uploading"):
+                gate.open.set()
+
+        def flush(self) -> None:
+            pass
+
+    run = opened(far)
+    run.log_artifact(of_file(tmp_path / "model", "x" * 2_000_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Screen())
+        run.finish()
+    assert "rewind-logger: uploading artifact m of step 0: 0 of 1 files, 0 of 2 MB." in lines
+    assert content(stored(far).artifact("m"), tmp_path)[:3] == "xxx"
+
+
+def test_what_was_cut_off_while_it_was_uploaded_is_in_no_revision(
+    far: Far, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opened(far)
+    run.log({"a": 0}, step=2, commit=True)
+    gate = far.on_file = Gate()
+    kept = run.log_artifact(of_file(tmp_path / "model", "kept"))  # at step 3
+    run.log({"a": 0}, step=8, commit=True)
+    lost = run.log_artifact(of_file(tmp_path / "model", "lost"))  # at step 9
+    assert gate.reached.wait(60)
+    run._open(OpenRequest(at=Position(REF, None, 6)))
+    gate.open.set()
+    kept.wait(60)
+    run._artifacts.rest(60)
+    with pytest.raises(ConfigError, match="went back to before step 9"):
+        _ = lost.version
+    run.finish()
+    assert told(stored(far)) == [("m:v0", ["latest"], 3)]
+    assert "an artifact of step 9 came into the store after run p/r1 had been opened anew" in capsys.readouterr().err
+
+
+KILLED = """
+import ast, os, signal, sys
+from pathlib import Path
+import rewind_logger
+
+url, options = {url!r}, ast.literal_eval({options!r})
+run = rewind_logger.init(dir=url, project="p", id="r1", storage_options=options)
+run.log({{"a": 0}})
+run.flush()
+
+def die(**_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run._storage.inner.filesystem.s3.meta.events.register("before-send.s3.UploadPart", die)
+Path("model").write_bytes(os.urandom(40_000_000))
+artifact = rewind_logger.Artifact("m", "model")
+artifact.add_file("model")
+run.log_artifact(artifact)
+run.log({{"a": 1}})
+run.finish()
+"""
+
+
+def test_killed_in_an_upload(bucket: Bucket, spool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where: dict[str, Any] = {"dir": f"{bucket.url}/exp", "storage_options": bucket.storage_options}
+    code = KILLED.format(url=where["dir"], options=repr(bucket.storage_options))
+    done = script(code, tmp_path, check=False, REWIND_LOGGER_SPOOL=str(spool))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert staged(spool) == ["000000000", "artifact"]
+    store = open_store(**_store(where))
+    assert store.run("p/r1").artifacts == []
+    with init(**where, project="p", id="r1") as run:
+        said = capsys.readouterr().err
+        assert "the artifact m of step 1 of run p/r1 is not in the store: its process was killed" in said
+        assert staged(spool) == []
+        assert run.step == 2, "the rows are there"
+        run.log_artifact(of_file(tmp_path / "model", "again"))
+    assert told(store.run("p/r1")) == [("m:v0", ["latest"], 2)]
+    assert files_in(spool) == []
+    name = bucket.url.removeprefix("s3://")
+    with init(**where, project="p", id="r1"):
+        assert "is not in the store" not in capsys.readouterr().err
+    found = run._storage.inner.filesystem.call_s3("list_objects_v2", Bucket=name)["Contents"]  # type: ignore[attr-defined]
+    assert not [one["Key"] for one in found if one["Size"] > 1_000_000 and re.search("blobs/", one["Key"])]
+
+
+def test_what_is_staged_outlasts_the_upload_before_it(tmp_path: Path) -> None:
+    waiting = Staging(tmp_path)
+    for _ in range(2):
+        first, second = waiting.begin("first"), waiting.begin("second")
+        waiting.discard(first)
+        assert clean(tmp_path) == [], "it is still in use"
+        assert (second / "artifact").read_text() == "second"
+        waiting.discard(second)
+        tmp_path.mkdir(exist_ok=True)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_living_process_has_waiting_is_left_alone(far: Far, spool: Path, tmp_path: Path) -> None:
+    gate = far.on_file = Gate()
+    run = opened(far)
+    artifact = run.log_artifact(of_file(tmp_path / "model", "x"))
+    assert gate.reached.wait(60)
+    run._artifacts.begin()  # as another opening of the run on this machine would
+    assert staged(spool) == ["000000000", "artifact"]
+    gate.open.set()
+    artifact.wait(60)
+    run.finish()
