@@ -191,11 +191,11 @@ class Uploads:
                     upload.arrived()
                 else:
                     LOG.error("%s", trouble)
-                del self._queue[0]
                 if upload.folder is not None:
                     self.staging.discard(upload.folder)
                 upload.trouble = trouble
                 upload.done.set()
+                del self._queue[0]  # last: who looks at the queue takes what is not in it for done
                 self._changed.notify_all()
         return True
 
