@@ -106,6 +106,24 @@ def test_on_a_remote_store_it_waits_longer_the_longer_the_run(
     assert waits(opened(memory), open_for=open_for) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(("kind", "seconds"), [(LocalStorage, 60), (MemoryStorage, 300)])
+def test_measures_of_the_machine_go_by_themselves_seldom(
+    kind: type[LocalStorage] | type[MemoryStorage], seconds: float, local: LocalStorage, memory: MemoryStorage
+) -> None:
+    """An idle process has them too, and each flush costs requests."""
+    writer = opened(local if kind is LocalStorage else memory)
+    for _ in range(3):
+        writer.append("system", {"machine/cpu_percent": 1.0}, 0)
+    outbox, due = writer._outbox, writer._due()
+    assert outbox is not None and outbox.since is not None and due is not None
+    assert due - outbox.since == pytest.approx(seconds)
+    log(writer, [0])
+    sooner = writer._due()
+    assert sooner is not None and outbox.pressing is not None
+    assert sooner - outbox.pressing == pytest.approx(1.0), "they go with others"
+    writer.close()
+
+
 def test_nothing_is_due_where_nothing_waits(memory: MemoryStorage) -> None:
     writer = opened(memory)
     assert writer._due() is None

@@ -21,6 +21,9 @@ FLUSH_POINTS = 1 << 16
 TEXT_BYTES, BLOB_BYTES = 128, 512
 """… where so many bytes of a row, or of a blob, count as a value: so it has some 8 MiB of texts, or 32 of blobs."""
 
+PATIENT_STREAMS: tuple[Stream, ...] = ("system",)
+"""Streams whose rows go with those of others, or by themselves seldom: they come from an idle process too."""
+
 LOG = logging.getLogger("rewind_logger")
 
 _INDEX = {stream: index for index, stream in enumerate(STREAMS)}
@@ -57,6 +60,8 @@ class Outbox:
         self._kept = False
         self.since: float | None = None
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
+        self.pressing: float | None = None
+        """The same of the first row that is to be seen soon."""
         self._begun = False  # whether the present batch has a part of the journal
 
     @property
@@ -91,7 +96,7 @@ class Outbox:
                 self._begin()
             self._journal.append(data)
             self._points += max(len(values), len(data) // TEXT_BYTES)
-            self._see_to_batch()
+            self._see_to_batch(patient=stream in PATIENT_STREAMS)
         finally:
             self._busy = False
             self._catch_up()
@@ -145,7 +150,7 @@ class Outbox:
                 self._journal.append(data)
                 self._keys = keys
             self._points += len(values)
-            if self._points >= FLUSH_POINTS or self.since is None:
+            if self._points >= FLUSH_POINTS or self.pressing is None:
                 self._see_to_batch()
         finally:
             self._busy = False
@@ -157,10 +162,12 @@ class Outbox:
         self._journal.begin(self._flushes)
         self._begun = True
 
-    def _see_to_batch(self) -> None:
+    def _see_to_batch(self, *, patient: bool = False) -> None:
         """Note that the batch has begun, and close it once it is full."""
-        if self.since is None:
-            self.since = time.monotonic()
+        if self.since is None or (self.pressing is None and not patient):
+            now = time.monotonic()
+            self.since = now if self.since is None else self.since
+            self.pressing = self.pressing if patient else now
             self._on_work()
         if self._points >= FLUSH_POINTS:
             self._close()
@@ -257,5 +264,6 @@ class Outbox:
         self._points = 0
         self._blobs = {}
         self._keys = None  # each batch can be read alone
+        self.pressing = None
         self.since = None
         self._closed.append(part)

@@ -34,6 +34,9 @@ REMOTE_AGE_S = (1.0, 30.0)
 """On a remote store a row waits between these: a twentieth of the time for which the term has been open, so that the
 first minutes can be watched and a long run makes few requests."""
 
+PATIENT_AGE_S = (60.0, 300.0)
+"""How long rows of a patient stream wait, if no others come: on a local store, and on a remote one."""
+
 LOCK_S = 0.01
 """How long the flusher waits for a row that is being written before it does without it: whoever writes it may have been
 interrupted by a signal whose handler waits for the flusher."""
@@ -306,10 +309,10 @@ class Writer:
         outbox = self._outbox
         if outbox is None or outbox.full:
             return None if outbox is None else 0.0
-        since = outbox.since
+        since, local = outbox.pressing, self.storage.local_path is not None
         if since is None:
-            return None
-        if self.storage.local_path is not None:
+            return None if outbox.since is None else outbox.since + PATIENT_AGE_S[not local]
+        if local:
             return since + LOCAL_AGE_S
         least, most = REMOTE_AGE_S
         return since + min(most, max(least, (since - self._opened_at) / 20))
