@@ -44,8 +44,8 @@ def at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def steps(url: str, name: str = "p/r") -> list[int]:
     """At which steps samples were taken."""
-    found: list[int] = open_store(url).run(name).history(stream="system").to_arrow()["_step"].to_pylist()
-    return found
+    rows = open_store(url).run(name).history(stream="system").to_arrow().to_pylist()
+    return [row["_step"] for row in rows]
 
 
 @pytest.mark.usefixtures("at_the_end")
@@ -255,8 +255,8 @@ def test_the_gap_between_a_crash_and_its_resume_is_one_in_time_and_none_on_the_c
     monkeypatch.setattr(sampler, "LAST_S", 0.0)
     with init(dir=url, id="r", resume="must", **OFF) as run:
         assert run.starting_step == 10
-    table = open_store(url).run("p/r").history(stream="system").to_arrow()
-    clock, seconds = table["_step"].to_pylist(), table["_timestamp"].to_pylist()
+    rows = open_store(url).run("p/r").history(stream="system").to_arrow().to_pylist()
+    clock, seconds = [row["_step"] for row in rows], [row["_timestamp"] for row in rows]
     assert len(clock) >= 4, "what was sampled before the kill is there, and what came after"
     assert (clock[0], clock[-1]) == (10, 10)
     assert seconds == sorted(seconds) and seconds[-1] > seconds[-2]
