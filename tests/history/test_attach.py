@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from tests.conftest import Bucket
 from tests.history.lines import RUN, end, opened
 from tests.history.machine import Killed, Machine, die, dying, journals, requests_of
 from tests.history.processes import HEAD, running
+from tests.history.test_interrupted import interrupt_a_row, interrupted_at
 
 
 def show(writer: Writer, step: int, *pictures: bytes) -> None:
@@ -335,3 +337,32 @@ def test_a_second_thread_that_attaches_the_same_while_it_is_sent_loses_nothing(l
     writer.flush()
     end(writer)
     assert shown(local) == [(0, b"a"), (1, b"a")]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_signals_handler_that_shows_something_within_a_row(
+    before: bool, machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = opened(machine)
+    interrupt_a_row(monkeypatch, lambda: show(writer, 1, b"a", b"b"), before=before)
+    show(writer, 0, b"b")
+    end(writer)
+    assert sorted(shown(memory)) == [(0, b"b"), (1, b"a"), (1, b"b")]
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_ctrl_c_at_any_moment_costs_nothing_that_is_shown_later(
+    rests: bool, memory: MemoryStorage, tmp_path: Path
+) -> None:
+    for number in itertools.count(1):
+        machine = Machine(memory, tmp_path / str(number))
+        writer, picture = opened(machine), b"%d" % number
+        last = not interrupted_at(number, lambda writer=writer, picture=picture: show(writer, 0, picture))  # type: ignore[misc]
+        if rests:
+            writer.finish("finished")  # which puts away a journal that holds nothing
+        show(writer, 1, picture)
+        end(writer)
+        assert shown(memory)[-1] == (1, picture), f"pressed at call {number}"
+        if last:
+            break
+    assert number > 20

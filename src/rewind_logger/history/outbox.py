@@ -77,7 +77,7 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not self._closed and self.since is None
+        return not self._closed and not self._begun
 
     def append(
         self, stream: Stream, values: dict[str, Scalar], clock: int | None, step: int | None, time_ms: int
@@ -249,7 +249,7 @@ class Outbox:
         return True
 
     def _close(self) -> None:
-        if self.since is None:
+        if not self._begun:  # not `since`, which a Ctrl-C may have kept from being set
             return
         # A Ctrl-C may come into any call. Up to the end of `close_part` it changes nothing but that more rows come into
         # this batch, in memory; between the assignments after it there is no call; and it is their order that matters.
