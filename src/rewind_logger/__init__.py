@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.artifact import Artifact
     from rewind_logger.sdk.artifact_entry import ArtifactEntry
     from rewind_logger.sdk.config import Config
-    from rewind_logger.sdk.current import finish, log, log_artifact, use_artifact
+    from rewind_logger.sdk.current import define_metric, finish, log, log_artifact, use_artifact
     from rewind_logger.sdk.frames import History
     from rewind_logger.sdk.init import init
     from rewind_logger.sdk.media.audio import Audio
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.media.table import Table
     from rewind_logger.sdk.media.text import Html, Text
     from rewind_logger.sdk.media.video import Video
+    from rewind_logger.sdk.metric import Metric
     from rewind_logger.sdk.notice import RewindWarning
     from rewind_logger.sdk.run import Run
     from rewind_logger.sdk.store import Store, open_store
@@ -63,6 +64,7 @@ __all__ = [
     "Html",
     "Image",
     "LogValueError",
+    "Metric",
     "PositionError",
     "RewindError",
     "RewindLogger",
@@ -79,6 +81,7 @@ __all__ = [
     "TransientStorageError",
     "Video",
     "__version__",
+    "define_metric",
     "finish",
     "init",
     "log",
@@ -98,6 +101,7 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "Image": "rewind_logger.sdk.media.image",
     "RewindLogger": "rewind_logger.lightning.logger",
     "RewindWarning": "rewind_logger.sdk.notice",
+    "Metric": "rewind_logger.sdk.metric",
     "Run": "rewind_logger.sdk.run",
     "Store": "rewind_logger.sdk.store",
     "StoredRun": "rewind_logger.sdk.stored",
@@ -105,6 +109,7 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "Table": "rewind_logger.sdk.media.table",
     "Text": "rewind_logger.sdk.media.text",
     "Video": "rewind_logger.sdk.media.video",
+    "define_metric": "rewind_logger.sdk.current",
     "finish": "rewind_logger.sdk.current",
     "init": "rewind_logger.sdk.init",
     "log": "rewind_logger.sdk.current",

@@ -45,9 +45,10 @@ class Chain:
         """See that no opening took more than a few requests, and that flushes only now and then do."""
         assert max(traffic.total for traffic in self.openings) <= 12
         dear = [i for i, traffic in enumerate(self.flushes) if traffic.total > 2]
-        # Those that merge ancestors: each of so many has a merge behind it that read every one once.
+        # Those that merge ancestors: each of so many has a merge behind it that read every one once, and put their
+        # aggregates into one snapshot.
         assert len(dear) <= len(self.flushes) // LONG_LINEAGE
-        assert all(self.flushes[i].total <= MOST_ENTRIES + 4 for i in dear)
+        assert all(self.flushes[i].total <= MOST_ENTRIES + 8 for i in dear)
 
     def read(self, revision: int | None = None, run: RunRef = RUN) -> Line:
         """Read a revision, and see that it did not take many requests."""

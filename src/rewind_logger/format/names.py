@@ -10,6 +10,7 @@ A path is relative to the store's URL, with `/` between its parts.
 {project}/{id}/j/{nonce}/                           journal of a writer (local stores)
 blobs/{first two digits}/{SHA-256}                  a file, under the SHA-256 of its content
 …/s/{stream}/{a // 1000:06d}/{a:09d}-{b:09d}_{first clock}_{last clock}.parquet
+…/summary/{flush:09d}_{newest clock}.parquet        snapshot of aggregates, beside s/
 ```
 """
 
@@ -41,6 +42,7 @@ _FORBIDDEN = re.compile(r'[@?#%*:<>|"/\\]')
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CLAIM = re.compile(r"([0-9]{8,18})\.json")
 _SEGMENT = re.compile(r"([0-9]{9,18})-([0-9]{9,18})_(-?[0-9]{1,19})_(-?[0-9]{1,19})\.parquet")
+_SNAPSHOT = re.compile(r"([0-9]{9,18})_(-?[0-9]{1,19})\.parquet")
 _CLOCK_MIN, _CLOCK_MAX = -(2**63), 2**63 - 1
 
 
@@ -183,6 +185,32 @@ class SegmentName(NamedTuple):
         return parsed if ordered and str(parsed) == name else None
 
 
+class SnapshotName(NamedTuple):
+    """The file name of a snapshot, which says all that is needed to tell whether it can be used.
+
+    Example:
+        >>> str(SnapshotName(63, 1999))
+        '000000063_1999.parquet'
+    """
+
+    flush: int
+    """The last flush of metrics that it covers (inclusive)."""
+    newest_clock: int
+    """No row that it covers has a larger clock."""
+
+    def __str__(self) -> str:
+        return f"{self.flush:09d}_{self.newest_clock}.parquet"
+
+    @staticmethod
+    def parse(name: str) -> SnapshotName | None:
+        """Return the parts of a snapshot's file name, None if the name is not exactly one that we write."""
+        match = _SNAPSHOT.fullmatch(name)
+        if match is None:
+            return None
+        parsed = SnapshotName(int(match[1]), int(match[2]))
+        return parsed if str(parsed) == name else None
+
+
 def blob(digest: str) -> str:
     """Return the path of the file whose content has this SHA-256, as 64 lower-case hexadecimal digits.
 
@@ -241,6 +269,16 @@ def group(folder: str, stream: str, a: int) -> str:
 def segment(folder: str, stream: str, name: SegmentName) -> str:
     """Return the path of a segment."""
     return f"{group(folder, stream, name.first)}/{name}"
+
+
+def snapshots(folder: str) -> str:
+    """Return the folder of a term's snapshots of aggregates."""
+    return f"{folder}/summary"
+
+
+def snapshot(folder: str, name: SnapshotName) -> str:
+    """Return the path of a snapshot."""
+    return f"{snapshots(folder)}/{name}"
 
 
 def relative(folder: str, run: RunRef) -> str:

@@ -128,6 +128,14 @@ class Part:
         path = self._path
         return parse_part(start, b"" if path is None else path.read_bytes(), self._rest)
 
+    def peek(self, start: int) -> Batch | None:
+        """Return what is in it by now; None if it was let go meanwhile, or cannot be read: `read` says why."""
+        try:
+            batch = self.read(start)
+        except (CorruptError, OSError):
+            return None
+        return batch if batch.flushes else None
+
     def drop(self) -> None:
         """Let it go: its rows are in the store."""
         self._rest = b""
@@ -263,6 +271,10 @@ class Journal:
             blobs: By digest what its rows refer to, as `attach` returned it.
         """
         self._close_file()
+        return self.present_part(blobs)
+
+    def present_part(self, blobs: Mapping[str, bytes | None]) -> Part:
+        """Return the present part as it is by now; `close_part` says what `blobs` are."""
         name = None
         if self._folder is not None and self._part_path().exists():
             name = self._part_path().name

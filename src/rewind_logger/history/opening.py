@@ -19,7 +19,7 @@ from rewind_logger.format.documents import Base, Claim, Plan, Recovery, encode_b
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, copying, forking
 from rewind_logger.history.forking import Origin
-from rewind_logger.history.view import View, of_base
+from rewind_logger.history.view import View, effective_lineage, of_base
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import OPENING_CLOCK, Entry, Position, RevisionRecord, RunRef
 
@@ -130,6 +130,23 @@ def open_run(
         opened = replace(opened, notes=(*opened.notes, weakness))
     publish(storage, opened, journal)
     return opened
+
+
+def built_on(storage: Storage, opened: Opened) -> View:
+    """Return the view of what an opening builds on, without the term that it began."""
+    entries, plan = effective_lineage(storage, opened.run, opened.base, opened.folder)
+    return View(
+        run=opened.run,
+        revision=opened.revision,
+        head=False,
+        entries=entries,
+        plan=plan,
+        start=opened.start,
+        next_step=opened.start,
+        newest_clock=opened.base.newest_clock,
+        revisions=opened.base.revisions,
+        folder=opened.folder,
+    )
 
 
 def publish(storage: Storage, opened: Opened, journal: str | None) -> None:

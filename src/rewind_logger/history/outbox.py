@@ -218,6 +218,10 @@ class Outbox:
         """Return by digest the blobs of the oldest closed batch, or the files that hold them."""
         return self._closed[0].blobs
 
+    def parts(self) -> list[Part]:
+        """Return what waits, oldest first, the present batch as far as it was written; a part may go at any time."""
+        return [*self._closed, *([self._journal.present_part({})] if self.since is not None else [])]
+
     def drop_first(self, *, keep: bool = False) -> None:
         """Let the oldest closed batch go: what can be read of it is in the store. A damaged one keeps its files."""
         if not keep:

@@ -97,7 +97,7 @@ def read(
     """
     wanted = files(storage, view, stream, start=start, stop=stop)
     tables = [
-        _with_entry(_in_order(table), file.entry)
+        _with_entry(in_order(table), file.entry)
         for file, table in visible_tables(storage, wanted, keys=keys, start=start, stop=stop)
     ]
     if not tables:
@@ -207,7 +207,7 @@ def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | No
     return table if visible.all() else table.filter(pa.array(visible))
 
 
-def _in_order(table: pa.Table) -> pa.Table:
+def in_order(table: pa.Table) -> pa.Table:
     """Order the lines of a segment by row; segments come in order, and their rows do not overlap."""
     rows = table["row"].to_numpy()
     if np.all(rows[1:] >= rows[:-1]):

@@ -9,6 +9,7 @@ from rewind_logger.format.documents import End
 from rewind_logger.format.names import RunPaths, SegmentName
 from rewind_logger.history import claims
 from rewind_logger.history.compact import Compactor
+from rewind_logger.history.cumulative import Cumulative
 from rewind_logger.history.heartbeat import Heartbeat
 from rewind_logger.history.opening import Opened, now_ms
 from rewind_logger.history.outbox import TEXT_BYTES
@@ -34,6 +35,8 @@ class Term:
         self.opened = opened
         self._compactor = Compactor(storage, opened)
         self._heartbeat = Heartbeat(storage, opened.folder)
+        self.cumulative = Cumulative(storage, opened)
+        """The aggregates of the run's metrics up to the last flush."""
 
     def flush(self, flushes: Mapping[str, int], rows: Mapping[str, Sequence[Row]]) -> None:
         """Put one segment a stream, then see that the run is still ours: only then are the rows acknowledged.
@@ -46,8 +49,10 @@ class Term:
         """
         added = self.put(flushes, rows)
         self.check_owner()
-        for one in added:
-            self._compactor.add(*one)
+        for stream, found, points in added:
+            self._compactor.add(stream, found, points)
+            if stream == "metrics":
+                self.cumulative.add(found, rows[stream], points)
 
     def put(self, flushes: Mapping[str, int], rows: Mapping[str, Sequence[Row]]) -> list[tuple[str, Segment, int]]:
         """Put the segments of a flush, at the same time; return for each its stream, itself and its points."""

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError, TransientStorageError
+from rewind_logger.format.aggregates import Aggregates
 from rewind_logger.history import recovery
+from rewind_logger.history.cumulative import Cumulative, everything
 from rewind_logger.history.flusher import Flusher
 from rewind_logger.history.journal import PASSING, journal_root
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
@@ -74,6 +76,7 @@ class Writer:
         self.lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
         """Orders the rows."""
         self._term: Term | None = None
+        self._cumulative: Cumulative | None = None  # of the term, or of the last one
         self._flusher: Flusher | None = None
         self._resting = False  # without a thread until the next row
         self._draining = threading.Lock()  # one flush at a time
@@ -171,6 +174,7 @@ class Writer:
         self._ended = None
         self._opened_at = time.monotonic()
         self._term = Term(self.storage, opened, outbox.where)
+        self._cumulative = self._term.cumulative
         self._start_flusher()
         return self.opened
 
@@ -232,6 +236,24 @@ class Writer:
         if outbox is not None:
             outbox.leave()
         _live.discard(self)
+
+    def aggregates(self) -> Aggregates:
+        """Return the aggregates of every row of metrics that the run has: also of those that wait in the journal.
+
+        The rows that the present term builds on are read once. Those that wait are read at each call.
+
+        Raises:
+            CorruptError: If a segment is damaged.
+            StorageError: If the store fails.
+        """
+        with self.lock:
+            parts = [] if self._outbox is None else self._outbox.parts()
+            cumulative, start = self._cumulative, 0 if self.opened is None else self.opened.start
+        return everything(cumulative, [batch for part in parts if (batch := part.peek(start)) is not None])
+
+    def inherited_aggregates(self) -> Aggregates:
+        """Return those of the rows that the present term builds on, which are read once; the same errors."""
+        return Aggregates() if self._cumulative is None else self._cumulative.inherited()
 
     @property
     def waiting(self) -> bool:
@@ -351,16 +373,21 @@ class Writer:
                 self._flush_first(term, outbox)
 
     def _tidy(self, *, closing: bool = False) -> None:
-        """Compact. Nothing depends on it, so nothing fails for it."""
+        """Compact, and keep the summary. Nothing depends on either, so nothing fails for it."""
         with self._alone():
-            if self._term is None or self.fenced is not None:
+            term = self._term
+            if term is None or self.fenced is not None:
                 return
-            try:
-                self._term.compact(closing=closing)
-            except (RewindError, FileNotFoundError) as error:
-                LOG.info("Segments of run %s could not be put together: %s", self.run, error)
-            except Exception:  # a bug must not end the thread that flushes
-                LOG.exception("Segments of run %s could not be put together.", self.run)
+            for what, work in (
+                ("Segments of run %s could not be put together", term.compact),
+                ("The summary of run %s could not be kept", term.cumulative.tidy),
+            ):
+                try:
+                    work(closing=closing)
+                except (RewindError, FileNotFoundError) as error:
+                    LOG.info(f"{what}: %s", self.run, error)
+                except Exception:  # a bug must not end the thread that flushes
+                    LOG.exception(f"{what}.", self.run)
 
     def _beat(self) -> float | None:
         """Give a sign of life if one is due, and return when the next is; None while there is none to give."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.sdk.artifact import Artifact
 from rewind_logger.sdk.config import Config
+from rewind_logger.sdk.metric import Metric
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.summary import Summary
 
@@ -68,6 +69,24 @@ def use_artifact(
         ConfigError: If no run is open.
     """
     return _require("use_artifact()").use_artifact(artifact_or_name, type, aliases)
+
+
+def define_metric(
+    name: str,
+    step_metric: str | Metric | None = None,
+    step_sync: bool | None = None,
+    hidden: bool | None = None,
+    summary: str | None = None,
+    goal: Literal["minimize", "maximize"] | None = None,
+    overwrite: bool | None = None,
+) -> Metric:
+    """Define a metric of the run that `init` opened last; see `Run.define_metric`.
+
+    Raises:
+        ConfigError: If no run is open, or an argument cannot be.
+    """
+    run = _require("define_metric()")
+    return run.define_metric(name, step_metric, step_sync, hidden, summary, goal, overwrite)
 
 
 def finish(exit_code: int = 0) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timezone
 
+from rewind_logger.format.aggregates import of_points
 from rewind_logger.history import evaluation
 from rewind_logger.history.evaluation import StoredEvaluation
 from rewind_logger.history.view import View
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.media.stored import MediaList
-from rewind_logger.sdk.summary import Summary, last_values
+from rewind_logger.sdk.summary import Summary
 from rewind_logger.storage.base import Storage
 
 
@@ -62,7 +63,7 @@ class Evaluation:
     @property
     def summary(self) -> Summary:
         """The last value of each metric."""
-        return Summary(last_values(evaluation.read(self._storage, self._view, self._stored)))
+        return Summary(of_points(evaluation.read(self._storage, self._view, self._stored)).last_values())
 
 
 def evaluations(storage: Storage, view: View) -> list[Evaluation]:

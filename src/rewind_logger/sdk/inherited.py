@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
+from rewind_logger.format.aggregates import Aggregates
 from rewind_logger.history import reader
-from rewind_logger.history.opening import Opened
-from rewind_logger.history.view import View, effective_lineage
-from rewind_logger.sdk.metadata import Metadata, fold
-from rewind_logger.sdk.summary import last_values
+from rewind_logger.history.opening import Opened, built_on
+from rewind_logger.history.view import View
+from rewind_logger.sdk import explicit, metadata, metric
+from rewind_logger.sdk.metadata import Metadata
+from rewind_logger.sdk.metric import Metrics
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Row, Scalar
 
 
 class Inherited:
-    """Config, labels and last values of the rows that an opening builds on, each read when it is first asked for.
+    """Config, labels, definitions and last values of what an opening builds on, each read when it is first asked for.
 
     Nothing that is written later changes them.
     """
 
-    def __init__(self, storage: Storage, opened: Opened) -> None:
-        """Take an opening."""
+    def __init__(self, storage: Storage, opened: Opened, aggregates: Callable[[], Aggregates]) -> None:
+        """Take an opening, and what returns the aggregates of the rows that it builds on."""
         self._storage = storage
         self._opened = opened
+        self._aggregates = aggregates
 
     @cached_property
     def metadata(self) -> Metadata:
         """Config and labels."""
-        return fold(reader.read_rows(self._storage, self._view, "events"))
+        return metadata.fold(self._events)
 
     @cached_property
     def artifacts(self) -> list[Row]:
         """The rows about artifacts."""
         return reader.read_rows(self._storage, self._view, "artifacts")
 
-    def summary(self) -> dict[str, Scalar]:
-        """Return the last value of each metric."""
-        return last_values(reader.read(self._storage, self._view, "metrics"))
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The definitions of metrics."""
+        return metric.fold(self._events)
+
+    @cached_property
+    def explicit(self) -> dict[str, Any]:
+        """What was set by hand in the summary."""
+        return explicit.fold(self._events)
+
+    @cached_property
+    def last_values(self) -> dict[str, Scalar]:
+        """The last value of each metric."""
+        return self._aggregates().last_values()
+
+    @cached_property
+    def _events(self) -> list[Row]:
+        return reader.read_rows(self._storage, self._view, "events")
 
     @cached_property
     def _view(self) -> View:
-        """The rows of the lineage, without the term that this opening began."""
-        opened = self._opened
-        entries, plan = effective_lineage(self._storage, opened.run, opened.base, opened.folder)
-        return View(
-            run=opened.run,
-            revision=opened.revision,
-            head=False,
-            entries=entries,
-            plan=plan,
-            start=opened.start,
-            next_step=opened.start,
-            newest_clock=-1,
-            revisions=opened.base.revisions,
-            folder=opened.folder,
-        )
+        return built_on(self._storage, self._opened)

@@ -57,6 +57,11 @@ class Intake:
         """Return the last value of each key, in the order in which they first came."""
         return {**self._last, **dict(zip(self._keys, self._values, strict=True))}
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was logged since the opening."""
+        return not self._keys and not self._last
+
     def forget(self) -> None:
         """Begin anew with the last values: what was logged was left behind by a rewind."""
         self._keys, self._values, self._last = [], [], {}

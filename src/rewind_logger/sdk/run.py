@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
@@ -21,14 +22,15 @@ from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
-from rewind_logger.sdk.labelled import Labelled
+from rewind_logger.sdk.live_summary import LiveSummary
 from rewind_logger.sdk.metadata import Labels, to_values
 from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.sdk.notice import RewindWarning
 from rewind_logger.sdk.plain import Json
 from rewind_logger.sdk.run_artifacts import LogsArtifacts
 from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.sdk.summary import Summary
+from rewind_logger.sdk.step_sync import StepSync
+from rewind_logger.sdk.summarized import Summarized
 from rewind_logger.types import OPENING_CLOCK, RunRef, Scalar
 
 LOG = logging.getLogger("rewind_logger")
@@ -40,7 +42,7 @@ AFTER_UPLOADS_S = 10.0
 """How long at least, when that time went by before the rows had their turn."""
 
 
-class Run(LogsArtifacts, Labelled):
+class Run(LogsArtifacts, Summarized):
     """A run that is open for writing; `init` opens one.
 
     Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound
@@ -76,7 +78,8 @@ class Run(LogsArtifacts, Labelled):
         self._config = Config(self._given_config, on_change=self._record_config)
         self._intake = Intake(self._writer)
         self._put = self._intake.put
-        self._summary = Summary(later=self._intake.last_values)
+        self._sync = StepSync(self._put, partial(setattr, self, "_put"))
+        self._summary = LiveSummary(self._intake, self._writer.aggregates, self._annotate)
         self._artifacts = ArtifactLog(self)
         self._companions = accompany(self, self._artifacts)
 
@@ -91,11 +94,6 @@ class Run(LogsArtifacts, Labelled):
     def config(self) -> Config:
         """The configuration; changes are recorded at the present step."""
         return self._config
-
-    @property
-    def summary(self) -> Summary:
-        """The last value of each metric."""
-        return self._summary
 
     @property
     def step(self) -> int:
@@ -240,16 +238,18 @@ class Run(LogsArtifacts, Labelled):
         with self._lock:
             if self._opened is not None:
                 self._intake.forget()
+                self._sync.forget()
             self._opened, self._clock = opened, opened.start
-            inherited = self._inherited = Inherited(self._storage, opened)
+            inherited = self._inherited = Inherited(self._storage, opened, self._writer.inherited_aggregates)
             # A fork is a run of its own: it inherits the config, and not what its parent is called.
             nothing = Labels().all() if opened.kind == "forked" else {}
             self._labels = {**nothing, **self._given_labels}
             self._config._rebase(self._given_config, lambda: inherited.metadata.config)
-            self._summary._rebase(inherited.summary)
             self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
             if values := to_values(self._given_config, self._labels):
                 self._append("events", values, OPENING_CLOCK)
+            for event, clock in self._summary._reopen(inherited, opened.start):
+                self._append("events", event, clock)
         open_runs.add(self._storage.url, self._ref, self)
         self._companions.begin()
         if say and not self._spec.disabled:
@@ -375,6 +375,15 @@ class Run(LogsArtifacts, Labelled):
                 self._given_config.update(changes)
             else:
                 self._append("events", to_values(changes, {}), self._clock)
+
+    def _annotate(self, event: dict[str, Scalar], at_opening: bool) -> bool:
+        """Keep an event, at the present step or as the opening's own; return False if the run is not open yet."""
+        if self._state != "live" and self._refuses():
+            return True
+        with self._lock:
+            if self._opened is not None:
+                self._append("events", event, OPENING_CLOCK if at_opening else self._clock)
+            return self._opened is not None
 
     def _set_labels(self, labels: Labels) -> None:
         """Keep new labels, likewise."""

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from typing import Any, Literal, overload
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.history import reader
+from rewind_logger.history import reader, snapshots
 from rewind_logger.history.view import View, resolve
+from rewind_logger.sdk import explicit, metric
 from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
 from rewind_logger.sdk.console.lines import ConsoleHistory
@@ -18,12 +19,13 @@ from rewind_logger.sdk.forks import Fork, forks
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.media.stored import MediaList
 from rewind_logger.sdk.metadata import Metadata, fold
+from rewind_logger.sdk.metric import Metrics
 from rewind_logger.sdk.openings import openings
 from rewind_logger.sdk.revisions import Revisions, lineage, revisions
 from rewind_logger.sdk.run_artifacts import HasArtifacts
 from rewind_logger.sdk.runtime import runtime
 from rewind_logger.sdk.state import State, state
-from rewind_logger.sdk.summary import Summary, last_values
+from rewind_logger.sdk.summary import Summary, summarize
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, Row, Stream
 
@@ -137,8 +139,19 @@ class StoredRun(HasArtifacts, Address):
 
     @property
     def summary(self) -> Summary:
-        """The last value of each metric."""
-        return Summary(last_values(reader.read(self._storage, self._view(), "metrics")))
+        """What the metrics have come to up to here, and what was set by hand.
+
+        Reads one snapshot of aggregates and the rows since, however long the history, and the events.
+        """
+        view = self._view()
+        events = reader.read_rows(self._storage, view, "events")
+        found = snapshots.aggregates(self._storage, view)
+        return Summary(summarize(found.last_values(), metric.fold(events), explicit.fold(events), lambda: found))
+
+    @property
+    def metrics(self) -> Metrics:
+        """What `define_metric` said, by name; `metrics.of("val/loss")` is the definition that holds for a metric."""
+        return metric.fold(reader.read_rows(self._storage, self._view(), "events"))
 
     @property
     def config(self) -> dict[str, Any]:

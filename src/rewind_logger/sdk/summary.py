@@ -1,43 +1,43 @@
-"""A run's summary: the last value of each metric, as the visible rows have it."""
+"""A run's summary: what its metrics have come to, as the visible rows have it, and what was set by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from rewind_logger.format.columns import array, numbers, to_scalar
+from rewind_logger.format.aggregates import Aggregate, Aggregates
+from rewind_logger.sdk.metric import Metric, Metrics
 from rewind_logger.types import Scalar
 
 
-class Summary(Mapping[str, Scalar]):
-    """The last value of each metric, to read.
+class Summary(Mapping[str, Any]):
+    """What a run has come to, by item or by attribute.
 
-    After a rewind or in a fork these are the values at the cut, until new ones are logged.
+    Of each metric it has the last value, or a dict of what `define_metric` asked for; beside these, and before them,
+    what was set by hand. After a rewind, in a fork or as of a step everything is as it stood there.
 
     Example:
-        >>> Summary({"loss": 0.25, "epoch": 3})["loss"]
-        0.25
+        >>> summary = Summary({"loss": {"min": 0.25, "last": 0.5}, "epoch": 3})
+        >>> summary["epoch"], summary["loss"]["min"], summary.loss
+        (3, 0.25, {'min': 0.25, 'last': 0.5})
     """
 
-    def __init__(
-        self, values: Mapping[str, Scalar] | None = None, later: Callable[[], Mapping[str, Scalar]] | None = None
-    ) -> None:
-        """Take the values.
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        """Take the values."""
+        object.__setattr__(self, "_values", dict(values or {}))
 
-        Args:
-            values: They lie below the later ones.
-            later: Called at each look, for the values that were logged meanwhile.
-        """
-        self._values: Mapping[str, Scalar] = values or {}
-        self._look_up: Callable[[], Mapping[str, Scalar]] | None = None
-        self._later = later
+    _values: dict[str, Any]
 
-    def __getitem__(self, key: str) -> Scalar:
-        later = {} if self._later is None else self._later()
-        return later[key] if key in later else self._before()[key]
+    def __getitem__(self, key: str) -> Any:
+        return self.as_dict()[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copying and pickling look for
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"The summary has no {name!r}; it has {', '.join(self) or 'no values'}.") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.as_dict())
@@ -49,30 +49,40 @@ class Summary(Mapping[str, Scalar]):
         return f"Summary({self.as_dict()!r})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a copy, in the order in which the metrics were first logged."""
-        return {**self._before(), **(self._later() if self._later is not None else {})}
-
-    def _rebase(self, inherited: Callable[[], Mapping[str, Scalar]]) -> None:
-        """Take other values below the later ones, at the first look: the run went to another position."""
-        self._look_up = inherited
-
-    def _before(self) -> Mapping[str, Scalar]:
-        """Return the inherited values."""
-        if self._look_up is not None:
-            self._values, self._look_up = self._look_up(), None
-        return self._values
+        """Return a copy: metrics in the order in which they were first logged, then what was set by hand."""
+        return dict(self._values)
 
 
-def last_values(points: pa.Table) -> dict[str, Scalar]:
-    """Return the last value of each key of a table as `history.reader.read` returns it, in first-seen order."""
-    keys: Any = points.column("key").dictionary_encode().combine_chunks()
-    names = keys.dictionary.to_pylist()
-    last = np.zeros(len(names), np.int64)
-    last[numbers(keys.indices)] = np.arange(len(points))  # of several assignments to one place the last one stays
-    chosen = points.take(array(last)).select(["key", "kind", "value", "text"])
-    return {key: to_scalar(key, kind, value, text) for key, kind, value, text in _lines(chosen)}
+def summarize(
+    last: Mapping[str, Scalar], metrics: Metrics, explicit: Mapping[str, Any], aggregates: Callable[[], Aggregates]
+) -> dict[str, Any]:
+    """Return the values of a summary.
+
+    Args:
+        last: The last value of each metric.
+        metrics: The definitions that hold.
+        explicit: What was set by hand.
+        aggregates: Called if a definition asks for more than last values.
+    """
+    if not metrics:
+        return {**last, **explicit}
+    defined = {key: metric for key in last if (metric := metrics.of(key)) is not None and metric.summary}
+    more = [key for key, metric in defined.items() if key not in explicit and set(metric.summary) - {"last", "none"}]
+    found = aggregates().get(more) if more else {}
+    values: dict[str, Any] = {}
+    for key, value in last.items():
+        metric = defined.get(key)
+        if metric is None:
+            values[key] = value
+        elif "none" not in metric.summary:
+            values[key] = _kept(metric, value, found.get(key))
+    return {**values, **explicit}
 
 
-def _lines(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """Yield the lines of a table."""
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+def _kept(metric: Metric, last: Scalar, found: Aggregate | None) -> dict[str, Any]:
+    """Return what a definition keeps of its metric; of what has no number there is no min, max, mean or best."""
+    known: dict[str, Any] = {"last": last}
+    if found is not None:
+        best = found.max if metric.goal == "maximize" else found.min
+        known |= {"min": found.min, "max": found.max, "mean": found.mean, "first": found.first, "best": best}
+    return {kind: known[kind] for kind in metric.summary if known.get(kind) is not None}

@@ -1,0 +1,95 @@
+"""Snapshots: the aggregates of all rows up to some flush ⇄ one Parquet file.
+
+What is in one follows from the rows. A reader that does without them reads more, and comes to the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewind_logger.errors import CorruptError, RewindError
+from rewind_logger.format.aggregates import SCHEMA, Aggregates
+from rewind_logger.format.footer import protect, read_footer
+from rewind_logger.format.segment import METADATA_KEY
+from rewind_logger.format.version import FORMAT_VERSION, check_version
+
+_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": [f"{end}_kind" for end in ("min", "max", "first", "last")],
+    "write_statistics": False,
+    "write_page_checksum": True,
+    "store_schema": False,
+}
+
+_MOST_BYTES_A_BYTE = 1000
+"""More does no snapshot grow when it is decompressed; and they may be of …"""
+_MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The aggregates of every row of metrics that is visible from a term, up to one of its flushes."""
+
+    flush: int
+    """The last flush of the term that is covered (inclusive)."""
+    last_row: int
+    """The largest number of a row in it (inclusive): a segment may hold later flushes too."""
+    newest_clock: int
+    """No row that is covered has a larger clock."""
+    aggregates: Aggregates
+
+
+class _Described(msgspec.Struct):
+    """What the footer holds, as JSON."""
+
+    format: int
+    flush: int
+    last_row: int
+    newest_clock: int
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """Return the file that holds a snapshot."""
+    described = _Described(FORMAT_VERSION, snapshot.flush, snapshot.last_row, snapshot.newest_clock)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, SCHEMA, **_OPTIONS) as writer:
+        writer.add_key_value_metadata({METADATA_KEY.decode(): msgspec.json.encode(described).decode()})
+        writer.write_table(snapshot.aggregates.table)
+    return protect(sink.getvalue())
+
+
+def decode(data: bytes) -> Snapshot:
+    """Read a snapshot.
+
+    Raises:
+        CorruptError: If this is none, or a damaged one.
+        FormatVersionError: If a newer version of this package wrote it.
+    """
+    try:
+        handle = pa.BufferReader(data)
+        metadata = pq.read_metadata(pa.BufferReader(read_footer(handle)))
+        fields = json.loads((metadata.metadata or {})[METADATA_KEY])
+        check_version(fields.get("format"), "A snapshot")
+        described = msgspec.convert(fields, _Described)
+        size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        if not metadata.schema.to_arrow_schema().equals(SCHEMA) or size > len(data) * _MOST_BYTES_A_BYTE + _MOST_BYTES:
+            raise CorruptError(f"This is no snapshot: it has the columns {metadata.schema.names}, of {size} bytes.")
+        table = pq.ParquetFile(handle, metadata=metadata, page_checksum_verification=True).read(use_threads=False)
+        table = table.replace_schema_metadata(None)
+        table.validate(full=True)
+    except RewindError:
+        raise
+    except Exception as error:  # the many that pyarrow has for damaged bytes
+        raise CorruptError(f"This is no snapshot, or a damaged one ({type(error).__name__}: {error}).") from error
+    return Snapshot(
+        flush=described.flush,
+        last_row=described.last_row,
+        newest_clock=described.newest_clock,
+        aggregates=Aggregates(table),
+    )

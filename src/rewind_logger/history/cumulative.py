@@ -1,0 +1,165 @@
+"""The aggregates of all that a writer's run has: kept up with its flushes, and put into the store now and then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from rewind_logger.errors import CorruptError
+from rewind_logger.format import names, snapshot
+from rewind_logger.format.aggregates import Aggregates, Running, combine, of_rows
+from rewind_logger.format.names import SnapshotName
+from rewind_logger.format.snapshot import Snapshot
+from rewind_logger.history import snapshots
+from rewind_logger.history.journal import Batch
+from rewind_logger.history.opening import Opened, built_on
+from rewind_logger.history.segments import Segment
+from rewind_logger.history.snapshots import Unread
+from rewind_logger.history.view import LONG_LINEAGE, View
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Row
+
+LOG = logging.getLogger("rewind_logger")
+
+DUE_SEGMENTS, DUE_BYTES = 64, 2 << 20
+"""A snapshot is written once so much would have to be read besides the last one …"""
+
+DUE_SHARE = 1.0
+"""… and no less than this share of that one's size: so snapshots never take more room than rows."""
+
+CLOSING_SEGMENTS, CLOSING_BYTES = 8, 1 << 18
+"""The same at a close, where there may be no later opportunity. What is less is as quickly read without."""
+
+HELD_POINTS, MOST_HELD_POINTS = 1 << 16, 1 << 18
+"""Points whose rows are held until the thread that flushes has the time for them, and how many at most."""
+
+
+class Cumulative:
+    """The aggregates of a term: of what it builds on, which is read when it is first needed, and of what it flushed."""
+
+    def __init__(self, storage: Storage, opened: Opened) -> None:
+        """Take the term's opening; nothing is read."""
+        self._storage = storage
+        self._opened = opened
+        self._lock = threading.Lock()  # around what follows: a user may look while a thread flushes
+        self._own = Running()
+        self._held: list[Sequence[Row]] = []
+        self._held_points = 0
+        self._flush = -1
+        self._last_row = -1
+        self._newest_clock = opened.base.newest_clock
+        self._left: Unread | None = None  # by ancestors without a snapshot
+        self._inherited: Aggregates | None = None
+        self._inheriting = threading.Lock()
+        self._long = len(opened.base.lineage) > LONG_LINEAGE  # of so many ancestors none may have had the time
+        # Of the thread that tidies alone:
+        self._segments = self._bytes = 0  # since the last snapshot; those of ancestors once they were looked up
+        self._last_size = 0
+        self._looked_up = not any("metrics" in entry.sealed for entry in opened.base.lineage)
+        self._not_before = 0  # segments, after a failure
+
+    def add(self, found: Segment, rows: Sequence[Row], points: int) -> None:
+        """Note a segment of metrics that was acknowledged, its rows, and how many points they have."""
+        with self._lock:
+            self._held.append(rows)
+            self._held_points += points
+            self._flush = found.name.last
+            self._last_row = max(self._last_row, *(row.row for row in rows))
+            self._newest_clock = max(self._newest_clock, found.name.last_clock)
+            if self._held_points > MOST_HELD_POINTS:
+                self._catch_up()
+        self._segments += 1
+        self._bytes += found.size
+
+    def own(self) -> tuple[int, Aggregates]:
+        """Return the last flush of metrics of this term, −1 without one, and the aggregates up to it."""
+        with self._lock:
+            self._catch_up()
+            return self._flush, self._own.result()
+
+    def inherited(self) -> Aggregates:
+        """Return the aggregates of what the term builds on.
+
+        Raises:
+            CorruptError: If a segment is damaged.
+            StorageError: If the store fails.
+        """
+        with self._inheriting:
+            if self._inherited is None:
+                self._inherited = (
+                    snapshots.aggregates(self._storage, self._built_on)
+                    if self._left is None
+                    else snapshots.read(self._storage, self._built_on, self._left)
+                )
+            return self._inherited
+
+    def tidy(self, *, closing: bool = False) -> None:
+        """Write a snapshot if one is due, and hold no more rows than need be.
+
+        Raises:
+            CorruptError: If a segment is damaged; then none is ever written.
+            StorageError: If the store failed; it is tried again later.
+        """
+        if self._held_points >= HELD_POINTS:
+            self.own()
+        if self._flush < 0 or self._segments < self._not_before:
+            return
+        try:
+            # A request that a short term need not make: at a later flush or at its end will do.
+            if not self._looked_up and (closing or self._is_due(closing=True)):
+                self._look_up()
+            if self._is_due(closing=closing):
+                self._put()
+        except Exception as error:
+            self._not_before = 2**62 if isinstance(error, CorruptError) else self._segments + DUE_SEGMENTS
+            raise
+
+    @cached_property
+    def _built_on(self) -> View:
+        return built_on(self._storage, self._opened)
+
+    def _look_up(self) -> None:
+        """Count what the ancestors left without a snapshot: or else many short terms would never write one."""
+        left = self._left = snapshots.unread(self._storage, self._built_on)
+        self._segments += len(left.files)
+        self._bytes += left.bytes
+        self._last_size = left.newest.size if left.newest is not None else 0
+        self._looked_up = True
+
+    def _is_due(self, *, closing: bool) -> bool:
+        segments, size = (CLOSING_SEGMENTS, CLOSING_BYTES) if closing else (DUE_SEGMENTS, DUE_BYTES)
+        enough = self._segments >= segments or self._bytes >= size or (self._long and self._last_size == 0)
+        return enough and self._bytes >= DUE_SHARE * self._last_size
+
+    def _put(self) -> None:
+        flush, own = self.own()
+        found = Snapshot(
+            flush=flush,
+            last_row=self._last_row,
+            newest_clock=self._newest_clock,
+            aggregates=combine([self.inherited(), own]),
+        )
+        data = snapshot.encode(found)
+        self._storage.put(names.snapshot(self._opened.folder, SnapshotName(flush, found.newest_clock)), data)
+        self._segments = self._bytes = self._not_before = 0
+        self._last_size = len(data)
+
+    def _catch_up(self) -> None:
+        for rows in self._held:
+            self._own.add(of_rows(rows))
+        self._held, self._held_points = [], 0
+
+
+def everything(cumulative: Cumulative | None, waiting: Iterable[Batch]) -> Aggregates:
+    """Return the aggregates of a writer's run, with the rows that wait.
+
+    Args:
+        cumulative: Of its term; None before the first opening.
+        waiting: What waited before this call: batches that came into the store meanwhile are known by their flush.
+    """
+    flush, own = (-1, Aggregates()) if cumulative is None else cumulative.own()
+    rest = [batch.rows["metrics"] for batch in waiting if "metrics" in batch.rows and batch.flushes["metrics"] > flush]
+    inherited = Aggregates() if cumulative is None else cumulative.inherited()
+    return combine([inherited, own, *map(of_rows, rest)])
