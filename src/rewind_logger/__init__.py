@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.artifact import Artifact
     from rewind_logger.sdk.artifact_entry import ArtifactEntry
     from rewind_logger.sdk.config import Config
-    from rewind_logger.sdk.current import define_metric, finish, log, log_artifact, use_artifact
+    from rewind_logger.sdk.current import define_metric, finish, log, log_artifact, login, use_artifact
     from rewind_logger.sdk.frames import History
     from rewind_logger.sdk.init import init
     from rewind_logger.sdk.media.audio import Audio
@@ -86,6 +86,7 @@ __all__ = [
     "init",
     "log",
     "log_artifact",
+    "login",
     "open_store",
     "use_artifact",
 ]
@@ -114,6 +115,7 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "init": "rewind_logger.sdk.init",
     "log": "rewind_logger.sdk.current",
     "log_artifact": "rewind_logger.sdk.current",
+    "login": "rewind_logger.sdk.current",
     "open_store": "rewind_logger.sdk.store",
     "use_artifact": "rewind_logger.sdk.current",
 }
@@ -130,7 +132,9 @@ def __getattr__(name: str) -> object:
         return found
     module = _LOADED_ON_DEMAND.get(name)
     if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from rewind_logger.sdk import absent  # W&B's names get a word on what to do instead
+
+        raise AttributeError(absent.missing(f"module {__name__!r}", name, absent.OF_MODULE), name=name)
     try:
         value: object = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

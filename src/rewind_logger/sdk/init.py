@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.sdk import current, open_runs
+from rewind_logger.sdk.absent import check_arguments
 from rewind_logger.sdk.metadata import Labels, config_of
+from rewind_logger.sdk.modes import Mode, check_mode, earlier_run
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import OnBackwardStep, RunSpec
 from rewind_logger.sdk.source import Given
@@ -36,11 +39,12 @@ def init(
     resume_from: Given | None = None,
     fork_from: Given | None = None,
     step: int | None = None,
-    mode: Literal["disabled"] | None = None,
+    mode: Mode | None = None,
     on_backward_step: OnBackwardStep = "keep",
     console: bool = True,
     system_metrics: bool = True,
     storage_options: Mapping[str, Any] | None = None,
+    **others: Any,
 ) -> Run:
     """Open a run: a new one, or one that goes on, goes back, or branches off.
 
@@ -67,12 +71,17 @@ def init(
             (`open_store(url).run("project/id?_step=500")`, whose rows are copied if the store is another one). With
             the `id` of a fork from that very place, the fork is gone on with.
         step: The last step to keep (inclusive), beside `resume_from` or `fork_from`.
-        mode: "disabled" runs the script without writing anything.
+        mode: "disabled" runs the script without writing anything. "online" and "offline" change nothing, for a local
+            store is written without a network; "offline" is refused with a remote one.
         on_backward_step: What `log` does about a step before the present one: "keep" the row at the present step, or
             "error".
         console: Whether to record what the process prints.
         system_metrics: Whether to record how processor, memory, disk, network and GPUs are used.
         storage_options: What fsspec's backend for the store takes, such as credentials or an endpoint.
+
+        **others: Further arguments of W&B's. `reinit` says what becomes of the run that was opened last: it stays open,
+            but for True or "finish_previous", which finish it, and "return_previous", which returns it. What asks for
+            something that is absent here is refused with a word on what to do instead.
 
     Returns:
         The run, open. It is finished by `finish`, by leaving its `with` block, or at the end of the process.
@@ -84,8 +93,8 @@ def init(
         RunExistsError: If a run that must not exist does, or is another fork.
         StorageError: If the store fails.
     """
-    if mode not in (None, "disabled"):
-        raise ConfigError(f"mode={mode!r}: leave it out (the store is where `dir` says), or use mode='disabled'.")
+    reinit = others.pop("reinit", None)
+    check_arguments(others, _NAMES)
     if on_backward_step not in ("keep", "error"):
         raise ConfigError(f"on_backward_step={on_backward_step!r}: use 'keep' or 'error'.")
     labels = Labels(name=name, tags=tags, notes=notes, group=group, job_type=job_type)  # type: ignore[arg-type]
@@ -94,6 +103,9 @@ def init(
         "memory://rewind-logger-disabled" if disabled else dir or os.environ.get(STORE) or DEFAULT_STORE,
         None if disabled else storage_options,
     )
+    check_mode(mode, storage)
+    if (previous := earlier_run(reinit)) is not None:
+        return previous
     ref, request = target(
         None if disabled else storage,
         project=project,
@@ -131,3 +143,6 @@ def init(
         raise
     current.enter(run)
     return run
+
+
+_NAMES = (*(name for name in inspect.signature(init).parameters if name != "others"), "reinit")

@@ -16,6 +16,7 @@ from rewind_logger.errors import ConfigError, FencedError, PositionError, Storag
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs, openings
+from rewind_logger.sdk.absent import Advising
 from rewind_logger.sdk.accompany import accompany
 from rewind_logger.sdk.artifact_log import ArtifactLog
 from rewind_logger.sdk.config import Config
@@ -42,7 +43,7 @@ AFTER_UPLOADS_S = 10.0
 """How long at least, when that time went by before the rows had their turn."""
 
 
-class Run(LogsArtifacts, Summarized):
+class Run(LogsArtifacts, Summarized, Advising):
     """A run that is open for writing; `init` opens one.
 
     Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound
@@ -99,6 +100,11 @@ class Run(LogsArtifacts, Summarized):
     def step(self) -> int:
         """The next automatic step: the clock."""
         return self._is_open().start if self._clock is None else self._clock
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is written: `mode="disabled"`."""
+        return self._spec.disabled
 
     @property
     def failed(self) -> bool:
@@ -186,14 +192,14 @@ class Run(LogsArtifacts, Summarized):
         handed = self._companions.flush(timeout)
         return self._writer.flush(timeout) and handed
 
-    def finish(self, exit_code: int = 0) -> None:
+    def finish(self, exit_code: int | None = None) -> None:
         """End the run: bring everything into the store, and say whether it went well.
 
         Never raises for the sake of the store: what could not be brought in is in the journal, and the line at the end
         says where. A second call does nothing.
 
         Args:
-            exit_code: 0: it finished. Another: it failed.
+            exit_code: None or 0: it finished. Another: it failed.
         """
         with self._lock:
             if self._state != "live":
@@ -201,12 +207,12 @@ class Run(LogsArtifacts, Summarized):
             self._state = "finished"
         open_runs.remove(self._storage.url, self._ref, self)
         try:
-            trouble = self._settle("finished" if exit_code == 0 else "failed", FINISH_TIMEOUT_S)
+            trouble = self._settle("finished" if not exit_code else "failed", FINISH_TIMEOUT_S)
             journal = self._writer.journal
         finally:
             self._writer.close()
         if self._opened is not None and not self._spec.disabled:
-            state = "finished" if exit_code == 0 else "failed"
+            state = "finished" if not exit_code else "failed"
             # The clock stays at a step that was given, or not committed, until another row comes.
             reached = max(self.step + self._driven, self._writer.next_step)
             notice.say(notice.closing(self._ref, state, reached, trouble, journal))
