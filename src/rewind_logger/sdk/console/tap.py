@@ -36,15 +36,8 @@ def listen(listener: Listener) -> None:
     with _lock:
         if listener not in _listeners:
             _listeners = (*_listeners, listener)
-        for tap in [tap for tap in _taps if not tap.is_there]:
-            _taps.remove(tap)
-        for source in ("stdout", "stderr"):
-            stream = getattr(sys, source, None)
-            if stream is not None and not any(tap.stream is stream for tap in _taps):
-                try:
-                    _taps.append(_Tap(source, stream))
-                except Exception as error:
-                    LOG.debug("What is written to %s, %r, cannot be recorded: %s", source, stream, error)
+        _tap()
+        _follow_notebook(True)
 
 
 def leave(listener: Listener) -> None:
@@ -54,6 +47,7 @@ def leave(listener: Listener) -> None:
         _listeners = tuple(other for other in _listeners if other != listener)
         if not _listeners:
             _taps[:] = [tap for tap in _taps if not tap.remove()]
+            _follow_notebook(False)
 
 
 @contextlib.contextmanager
@@ -65,6 +59,35 @@ def unheard() -> Iterator[None]:
         yield
     finally:
         _unheard.discard(thread)
+
+
+def _tap() -> None:
+    """Tap what are stdout and stderr now, unless that was done."""
+    for tap in [tap for tap in _taps if not tap.is_there]:
+        _taps.remove(tap)
+    for source in ("stdout", "stderr"):
+        stream = getattr(sys, source, None)
+        if stream is not None and not any(tap.stream is stream for tap in _taps):
+            try:
+                _taps.append(_Tap(source, stream))
+            except Exception as error:
+                LOG.debug("What is written to %s, %r, cannot be recorded: %s", source, stream, error)
+
+
+def _follow_notebook(begin: bool) -> None:
+    """Tap anew in each cell: IPython (9) puts a `write` of its own on top for each, and then back what it found."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        with contextlib.suppress(Exception):
+            shell.events.unregister("pre_run_cell", _begin_cell)
+        if begin:
+            shell.events.register("pre_run_cell", _begin_cell)
+
+
+def _begin_cell(info: object) -> None:
+    with _lock:
+        if _listeners:
+            _tap()
 
 
 class _Tap:
