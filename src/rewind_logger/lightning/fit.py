@@ -14,7 +14,8 @@ from rewind_logger.history.view import resolve
 from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.checkpoint import Loaded
 from rewind_logger.lightning.mark import Mark
-from rewind_logger.lightning.position import FitClock
+from rewind_logger.lightning.models import Models
+from rewind_logger.lightning.position import FitClock, checkpoint_info
 from rewind_logger.lightning.resume import Decision, decide
 from rewind_logger.lightning.saves import Saves
 from rewind_logger.sdk import notice
@@ -41,6 +42,7 @@ class Fit(Attachment):
         self._clock: FitClock | None = None  # from the start on
         self._open_since_start = False  # not while the store is away
         self._saves = Saves()
+        self._models = Models(logger._log_model)
         # What an open run is given before it is known where the fit begins: a rewind would cut it.
         self._held_rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._held_config: dict[str, Any] = {}
@@ -128,7 +130,9 @@ class Fit(Attachment):
         """Add the path of a checkpoint that a `ModelCheckpoint` has just written."""
         trainer = self._trainer()
         if self._clock is not None and trainer is not None and self._open_since_start:
-            self._saves.saved(self._run, trainer, self._clock.next_step(trainer), saver)
+            next_step = self._clock.next_step(trainer)
+            self._saves.saved(self._run, trainer, next_step, saver)
+            self._models.saved(self._run, next_step, checkpoint_info(trainer, saver), saver)
 
     def save(self) -> None:
         """Bring rows of a checkpoint's own step, which come after the save, into the store at once."""
@@ -146,6 +150,12 @@ class Fit(Attachment):
             self._logger._next_step = self._clock.next_step(trainer)
         elif self._run._opened is not None:
             self._release(self._run.step)
+
+    def log_models(self) -> None:
+        """Log the checkpoints that are kept, after a fit that went well."""
+        trainer = self._trainer()
+        if self._open_since_start and trainer is not None:
+            self._models.finish(self._run, trainer.checkpoint_callbacks)
 
     # Within
 

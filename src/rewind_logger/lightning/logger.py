@@ -22,6 +22,7 @@ from rewind_logger.lightning.evaluation import Evaluation
 from rewind_logger.lightning.fit import Fit
 from rewind_logger.lightning.identity import default_id
 from rewind_logger.lightning.media import LogsMedia
+from rewind_logger.lightning.models import LogModel
 from rewind_logger.lightning.resume import OnResume, Wanted, decide, resumed_run
 from rewind_logger.sdk import open_runs
 from rewind_logger.sdk.metadata import Labels, config_of
@@ -71,6 +72,9 @@ class RewindLogger(Logger, LogsMedia):
         config: Hyperparameters, besides those that Lightning logs.
         console: Record what the process prints, from when the logger is first used to the end of a fit.
         system_metrics: Record how processor, memory, disk, network and GPUs are used while a fit goes on.
+        log_model: Whether checkpoints are logged as versions of the artifact "model-ID", besides being marked where
+            they lie: True, those that `ModelCheckpoint` has kept when the fit ends (each at once, with save_top_k=-1);
+            "all", each when it is saved.
         storage_options: What fsspec's backend for the store takes, such as credentials or an endpoint.
 
     Raises:
@@ -98,6 +102,7 @@ class RewindLogger(Logger, LogsMedia):
         config: Optional[dict[str, Any]] = None,  # noqa: UP045
         console: bool = True,
         system_metrics: bool = True,
+        log_model: LogModel = False,
         storage_options: Optional[dict[str, Any]] = None,  # noqa: UP045
     ) -> None:
         super().__init__()
@@ -105,6 +110,8 @@ class RewindLogger(Logger, LogsMedia):
             raise ConfigError(f"on_resume={on_resume!r}: use 'rewind', 'fork' or 'error'.")
         if on_backward_step not in ("keep", "error"):
             raise ConfigError(f"on_backward_step={on_backward_step!r}: use 'keep' or 'error'.")
+        if log_model not in (True, False, "all"):
+            raise ConfigError(f"log_model={log_model!r}: use True, False or 'all'.")
         if resume_from is not None and fork_from is not None:
             raise ConfigError("resume_from goes back in a run, fork_from begins another: give one of them.")
         if isinstance(version, int):
@@ -122,6 +129,7 @@ class RewindLogger(Logger, LogsMedia):
         self._config = config_of(config)
         self._console = console
         self._system_metrics = system_metrics
+        self._log_model: LogModel = log_model
         self._storage_options = storage_options
         self._storage: Storage | None = None
         self._run: Run | None = None
@@ -220,6 +228,8 @@ class RewindLogger(Logger, LogsMedia):
             return
         if attachment is not None:
             attachment.end()
+            if status == "success" and isinstance(attachment, Fit):
+                attachment.log_models()
             self._attachment = attachment.outer
         elif status != "failed" and self._active_run()._opened is None and self._active_run()._writer.waiting:
             self._open_plainly()

@@ -258,11 +258,12 @@ class ArtifactLog(Companion):
                 self._run.flush(timeout)
 
         def realias(add: list[str], remove: list[str]) -> None:
-            self._realias(version(), add, remove)
+            self.realias(version(), add, remove)
 
         return Logged(storage=self._storage, version=version, aliases=aliases, wait=wait, realias=realias)
 
-    def _realias(self, version: Version, add: list[str], remove: list[str]) -> None:
+    def realias(self, version: Version, add: list[str], remove: list[str]) -> None:
+        """Change the aliases of a version at the present step."""
         run = self._run
         if run._state != "live" and run._refuses():
             return
@@ -320,7 +321,7 @@ class ArtifactLog(Companion):
             version=lambda: version,
             aliases=lambda: self.versions().aliases(version),
             wait=lambda timeout: None,
-            realias=lambda add, remove: self._realias(version, add, remove),
+            realias=lambda add, remove: self.realias(version, add, remove),
         )
         return Artifact._of(version, aliases, logged)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from rewind_logger.errors import ConfigError, RewindError, StorageError
+from rewind_logger.errors import ConfigError, RewindError
 from rewind_logger.storage.base import CHUNK_BYTES
 from rewind_logger.storage.descriptor import open_file
 from rewind_logger.storage.redact import public_url, secrets_of
@@ -68,6 +68,37 @@ def describe(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
         return None, None
 
 
+def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+    """Yield what a URL points to, piece by piece.
+
+    Args:
+        url: As `check_url` takes it.
+        storage_options: What fsspec's backend takes.
+
+    Raises:
+        ConfigError: If the URL is none.
+        FileNotFoundError: If there is nothing at the URL.
+        StorageError: If it could not be read.
+    """
+    check_url(url)
+    try:
+        path = local_path(url)
+        if path is not None:
+            source: Any = open(path, "rb")  # noqa: SIM115  (closed below)
+        else:
+            filesystem, key = _open(url, storage_options)
+            source = filesystem.open(key, "rb", block_size=CHUNK_BYTES)
+        with source:
+            while piece := source.read(CHUNK_BYTES):
+                yield piece
+    except (RewindError, FileNotFoundError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and local_path(url) is not None:
+            raise from_os(error, "read", public_url(url)) from error
+        raise from_backend(error, "read", public_url(url), secrets_of(url, dict(storage_options or {}))) from None
+
+
 def fetch(url: str, target: Path, storage_options: Mapping[str, Any] | None = None) -> tuple[str, int]:
     """Copy what a URL points to into a new file, in a bounded amount of memory.
 
@@ -80,33 +111,15 @@ def fetch(url: str, target: Path, storage_options: Mapping[str, Any] | None = No
         The SHA-256 and the size of what was copied.
 
     Raises:
-        ConfigError: If the URL is none.
-        FileNotFoundError: If there is nothing at the URL.
-        StorageError: If it could not be read, or not be written here.
+        OSError: If the file cannot be written; else as `read_chunks`.
     """
-    check_url(url)
     content, size = hashlib.sha256(), 0
-    try:
-        path = local_path(url)
-        if path is not None:
-            source = open(path, "rb")  # noqa: SIM115  (closed below)
-        else:
-            filesystem, key = _open(url, storage_options)
-            source = filesystem.open(key, "rb", block_size=CHUNK_BYTES)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        with source, open(open_file(target, flags), "wb") as file:
-            while piece := source.read(CHUNK_BYTES):
-                content.update(piece)
-                size += len(piece)
-                file.write(piece)
-    except (RewindError, FileNotFoundError):
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise from_os(error, "fetch", public_url(url)) from error
-        raise StorageError(f"Could not fetch {public_url(url)}: {type(error).__name__}.") from error
-    except Exception as error:
-        raise from_backend(error, "fetch", public_url(url), secrets_of(url, dict(storage_options or {}))) from None
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    with open(open_file(target, flags), "wb") as file:
+        for piece in read_chunks(url, storage_options):
+            content.update(piece)
+            size += len(piece)
+            file.write(piece)
     return content.hexdigest(), size
 
 
