@@ -58,7 +58,7 @@ def test_the_same_command_twice(cli: Script, store: str, tmp_path: Path) -> None
     assert (read.config["seed"], read.config["cli"]["trainer"]["max_steps"]) == (3, 9)
     assert open_store(store).run("p/a@1").config["cli"]["model"] == {"lr": 0.1}
     assert "storage_options" not in str(read.config), "they may hold credentials"
-    assert sorted(path.name for path in Path(store).iterdir()) == ["p"], "nothing but the project lies in the store"
+    assert sorted(path.name for path in Path(store).iterdir()) == ["blobs", "p"], "nothing else lies in the store"
 
 
 def test_help_tells_what_the_arguments_mean(cli: Script, capsys: pytest.CaptureFixture[str]) -> None:
