@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from rewind_logger.errors import ConfigError
 from rewind_logger.sdk.plain import Json, plain
 
 Changes = dict[str, Json]
@@ -88,27 +89,31 @@ class Config(Mapping[str, Any]):
         return Config, (self.as_dict(),)
 
     def update(
-        self, values: Mapping[str, Any] | Iterable[tuple[str, Any]], *, allow_val_change: bool | None = None
+        self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] | object, allow_val_change: bool | None = None
     ) -> None:
         """Set several keys at once, and record them.
 
         Args:
-            values: New values; keys that are not among them stay as they are.
+            values: New values, as a dict, a dataclass, an `argparse.Namespace` or pairs; keys that are not among them
+                stay as they are.
             allow_val_change: Taken from scripts that were written for W&B; values may always change here, for the
                 history keeps when.
+
+        Raises:
+            ConfigError: If `values` is nothing of these.
         """
         del allow_val_change
-        changes = _as_object(values if isinstance(values, Mapping) else dict(values))
+        changes = _given(values)
         if not changes:
             return
         if self._on_change is not None:
             self._on_change(changes)  # first: a change that is refused is none
         self._values.update(changes)
 
-    def setdefaults(self, values: Mapping[str, Any]) -> None:
+    def setdefaults(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] | object) -> None:
         """Set those of several keys that have no value yet, and record them."""
         present = self._all()
-        self.update({key: value for key, value in values.items() if key not in present})
+        self.update({key: value for key, value in _given(values).items() if key not in present})
 
     def as_dict(self) -> dict[str, Any]:
         """Return a copy as plain dicts and lists."""
@@ -131,6 +136,19 @@ class Config(Mapping[str, Any]):
             object.__setattr__(self, "_values", values)
             object.__setattr__(self, "_inherited", None)
         return self._values
+
+
+def _given(values: object) -> Changes:
+    """Return what was given to `update`."""
+    found = plain(values)
+    if isinstance(found, dict):
+        return found
+    try:
+        return _as_object(dict(values))  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"config.update() takes a dict, a dataclass or a Namespace, not {values!r:.80} ({type(values).__name__})."
+        ) from None
 
 
 def _as_object(values: Mapping[str, Any]) -> dict[str, Json]:

@@ -71,7 +71,7 @@ class LiveSummary(Summary):
 
     def __getitem__(self, key: str) -> Any:
         self._look_up()
-        value = self._explicit[key] if key in self._explicit else self._automatic([key])[key]
+        value = copy.deepcopy(self._explicit[key]) if key in self._explicit else self._automatic([key])[key]
         return _Nested(value, lambda changed: self.update({key: changed})) if isinstance(value, dict) else value
 
     def __setitem__(self, key: str, value: object) -> None:

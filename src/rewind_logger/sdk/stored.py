@@ -12,6 +12,7 @@ from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk import explicit, metric
 from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
+from rewind_logger.sdk.config_changes import ConfigChange, config_changes
 from rewind_logger.sdk.console.lines import ConsoleHistory
 from rewind_logger.sdk.environment import Environment, environment_of
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
@@ -157,6 +158,11 @@ class StoredRun(HasArtifacts, Address):
     def config(self) -> dict[str, Any]:
         """The configuration."""
         return dict(self._metadata().config)
+
+    @property
+    def config_changes(self) -> list[ConfigChange]:
+        """Which revision set what in the config, in order: each value that was new, or other than before."""
+        return config_changes(reader.read_rows(self._storage, self._view(), "events"))
 
     @property
     def name(self) -> str:
