@@ -263,3 +263,15 @@ def test_it_comes_into_a_remote_store_too(bucket: Bucket, repository: Path, tmp_
     assert found is not None and found.git is not None and found.git.branch == "main"
     storage = open_storage(bucket.url, options)
     assert len([info for info in storage.list("blobs") if info.size is None]) == 1
+
+
+def test_a_fork_into_another_store_takes_the_environments_along(repository: Path, url: str, tmp_path: Path) -> None:
+    with rewind_logger.init(dir=url, project="p", id="a") as run:
+        for _ in range(5):
+            run.log({"x": 1})
+    (repository / "train.py").write_text("lr = 0.2\n")
+    other = str(tmp_path / "other")
+    rewind_logger.init(dir=other, project="p", fork_from=open_store(url).run("p/a?_step=2"), id="b").finish()
+    first, fork = open_store(other).run("p/b?_step=2").environment, open_store(other).run("p/b").environment
+    assert first is not None and first == open_store(url).run("p/a").environment
+    assert fork is not None and fork.git is not None and fork.git.dirty

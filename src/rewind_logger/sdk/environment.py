@@ -111,9 +111,9 @@ def packages() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: (item[0].lower(), item[0])))
 
 
-def to_value(opening_term: int, digest: str) -> dict[str, Scalar]:
-    """Return the event that says in which environment a term was opened."""
-    return {ENVIRONMENT: json.dumps({"term": opening_term, "sha256": digest})}
+def to_value(term: int, digest: str, size: int) -> dict[str, Scalar]:
+    """Return the event that says in which environment a term was opened: by the name and the size of its blob."""
+    return {ENVIRONMENT: json.dumps({"term": term, "sha256": digest, "size": size})}
 
 
 def environment_of(storage: Storage, rows: Sequence[Row], next_step: int | None) -> Environment | None:

@@ -55,7 +55,7 @@ class EnvironmentRecorder(Companion):
             found = environment.look_around()
             with self._writer.lock:
                 if self._opened is opened:  # and not opened anew, or at rest, since
-                    value = environment.to_value(opened.base.number, self._writer.attach(found))
+                    value = environment.to_value(opened.base.number, self._writer.attach(found), len(found))
                     self._writer.append("events", value, OPENING_CLOCK)
         except Exception:  # a run is as good without it
             LOG.exception("The environment of run %s could not be recorded.", opened.run)
