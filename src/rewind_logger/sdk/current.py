@@ -37,13 +37,13 @@ def summary() -> Summary:
     return _require("summary").summary
 
 
-def log(values: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
     """Log a row to the run that `init` opened last; see `Run.log`.
 
     Raises:
         ConfigError: If no run is open.
     """
-    _require("log()").log(values, step, commit)
+    _require("log()").log(data, step, commit)
 
 
 def log_artifact(

@@ -132,7 +132,7 @@ class Run(LogsArtifacts, Summarized, Advising):
 
     # Logging
 
-    def log(self, values: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+    def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
         """Log a row.
 
         Without `step` the row gets the run's present step, and the next row the next one. With `commit=False` the step
@@ -140,14 +140,14 @@ class Run(LogsArtifacts, Summarized, Advising):
         given another, or logs without one.
 
         Args:
-            values: Numbers, bools and texts by name; a nested dict is flattened with `/`, None is left out. A value
+            data: Numbers, bools and texts by name; a nested dict is flattened with `/`, None is left out. A value
                 that cannot be kept is reported once by the logger "rewind_logger", the rest of the row is kept.
             step: The training step, from 0. One before the present step is kept beside the row, which is logged at the
                 present step; or is refused, if the run was opened with `on_backward_step="error"`.
             commit: Whether the next row gets the next step. By default it does if no `step` is given.
 
         Raises:
-            LogValueError: If `values` is no mapping.
+            LogValueError: If `data` is no mapping.
             PositionError: If `step` is no step, or lies before the present one and `on_backward_step` is "error".
             ConfigError: If the run is finished.
         """
@@ -157,7 +157,7 @@ class Run(LogsArtifacts, Summarized, Advising):
         with self._lock:
             clock = self._clock
             if step is None:
-                self._put(values, clock, None)
+                self._put(data, clock, None)
                 if commit is not False and clock is not None and not self._driven:
                     self._clock = clock + 1
                 return
@@ -169,7 +169,7 @@ class Run(LogsArtifacts, Summarized, Advising):
                     behind = self._backward(given, clock)
                 else:
                     clock, given = given, None
-            self._put(values, clock, given)
+            self._put(data, clock, given)
             if clock is not None and not self._driven:
                 self._clock = clock + 1 if commit else clock
         if behind is not None:
