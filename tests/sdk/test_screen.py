@@ -82,6 +82,17 @@ def test_a_line_that_is_finished_is_told_once_and_at_once() -> None:
     assert made.changes() == [(8, "upo", NOW)]
 
 
+def test_what_is_printed_into_a_line_that_was_finished_is_told_at_once() -> None:
+    """A bar below another finishes the line of the other with each move of the cursor."""
+    made = Screen()
+    for text in ("\router 0%", "\n", "\rinner 0%", "\x1b[A"):
+        made.feed(text, NOW)
+    assert made.feed(" printed", NOW) == []
+    assert made.feed("\n", NOW) == [(0, "outer 0% printed", NOW)]
+    made.feed("\x1b[A", NOW)
+    assert made.feed("\n", NOW) == [], "nothing has changed"
+
+
 def test_a_line_without_an_end_goes_on_in_the_next() -> None:
     long = "x" * (2 * screen.MAX_LINE + 10)
     assert [len(line) for line in shown(long)] == [screen.MAX_LINE, screen.MAX_LINE, 10]
@@ -105,7 +116,7 @@ def test_lines_that_are_out_of_reach_are_forgotten() -> None:
     made = Screen()
     made.feed("first\n\x1b[Achanged", NOW)
     for number in range(screen.HEIGHT):
-        done = made.feed(f"\n{number}", NOW)
+        done = made.feed(f"\r\n{number}", NOW)
         if any(state.number == 0 for state in done):
             break
     else:

@@ -91,15 +91,21 @@ class Screen:
         self._cut_off = ""  # the beginning of an escape sequence
         self._colour = ""  # of the character to come
         self._changed: dict[int, _Line] = {}  # by number
+        self._goes_on = True
         self._done: list[State] = []
         self._add()
 
     def feed(self, text: str, stamp: Stamp) -> list[State]:
-        """Take a text; return the lines that came to their end, in order, each the first time that it does."""
+        """Take a text; return the lines that came to their end, in order.
+
+        A line that did so before and has changed since is among them, if the text does nothing but go on: a program
+        that draws several lines anew, many times a second, moves the cursor meanwhile.
+        """
         line = self._lines[self._row]
         # What most is: a text without a newline, or a newline, at the end of the last line.
         at_end = self._column is None and self._cells is None and line is self._lines[-1]
-        if at_end and not self._cut_off and _PLAIN.fullmatch(text):
+        self._goes_on = not self._cut_off and _PLAIN.fullmatch(text) is not None
+        if at_end and self._goes_on:
             *whole, rest = text.split("\n")
             for piece in whole:
                 if piece:
@@ -137,7 +143,7 @@ class Screen:
     def _end(self, stamp: Stamp) -> None:
         """Go to the beginning of the line below."""
         line = self._lines[self._row]
-        if not line.finished:
+        if not line.finished or (self._goes_on and line.number in self._changed and line.shown != line.seen):
             line.finished, line.stamp = True, stamp
             self._changed.pop(line.number, None)
             self._done.append(line.state())

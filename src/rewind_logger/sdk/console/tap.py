@@ -67,6 +67,8 @@ def _tap() -> None:
         _taps.remove(tap)
     for source in ("stdout", "stderr"):
         stream = getattr(sys, source, None)
+        # Rich puts a proxy there while it shows a bar, which moves the cursor around what is printed meanwhile.
+        stream = getattr(stream, "rich_proxied_file", stream)
         if stream is not None and not any(tap.stream is stream for tap in _taps):
             try:
                 _taps.append(_Tap(source, stream))
