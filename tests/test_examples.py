@@ -76,9 +76,18 @@ def watched(store: Store, printed: str) -> None:
     assert sum(int(line.split()[1]) for line in told) == 300, "each row was seen once"
 
 
+def used(store: Store, printed: str) -> None:
+    archived, run = store.run("lines/a@1"), store.run("lines/a")
+    assert [(one.version, one.step) for one in archived.artifacts] == [("v0", 19), ("v1", 39), ("v2", 59)]
+    assert [(one.version, one.step, one.revision) for one in run.artifacts] == [("v0", 19, 1), ("v1", 39, 2)]
+    (model,) = store.run("lines/evaluation").used_artifacts
+    assert model.qualified_name == "lines/a@1/model:v2"
+    assert "of step 59" in printed
+
+
 @pytest.mark.parametrize(
     ("example", "check"),
-    list(zip(EXAMPLES, [resumed, rewound_and_forked, compared, watched, retried], strict=True)),
+    list(zip(EXAMPLES, [resumed, rewound_and_forked, compared, watched, retried, used], strict=True)),
     ids=lambda value: value.stem if isinstance(value, Path) else "",
 )
 def test_example(example: Path, check: Callable[[Store, str], None], tmp_path: Path) -> None:

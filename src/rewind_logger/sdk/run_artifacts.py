@@ -33,6 +33,7 @@ class LogsArtifacts:
     ) -> Artifact:
         """Log an artifact: it becomes the next version of its name, v0, v1, …, and "latest".
 
+        It belongs to the step at which the run is, that of the next `log`, and is kept by what keeps that step.
         Its content is what it is at this call. In a store on disk or in memory it is when this returns; to a remote one
         a thread uploads it, and it is there after `artifact.wait()`, or at the end of the run. With the content of the
         newest version it makes no new one; only aliases are moved there.
