@@ -136,12 +136,16 @@ def test_a_fork_has_those_of_its_parent_up_to_where_it_begins(any_url: str) -> N
 def test_a_fork_into_another_store_takes_them_along(url: str, tmp_path: Path) -> None:
     with init(dir=url, project="p", id="r1") as run:
         log(run, *range(10))
-        run.log({"table": Table(columns=["a"], data=[[1]]), "texts": [Text("x" * 9000), Text("y" * 9000)]})
+        run.log(
+            {"table": Table(columns=["a", "b"], data=[[1, shade(77)]]), "texts": [Text("x" * 9000), Text("y" * 9000)]}
+        )
     other = str(tmp_path / "other")
     with init(dir=other, id="r2", fork_from=stored(url, "p/r1")) as run:
         assert shades(stored(other, "p/r2"), "shade") == list(range(10))
     os.rename(url, tmp_path / "gone")
-    assert stored(other, "p/r2").media("table")[0].to_table().data == [[1]]
+    [table] = stored(other, "p/r2").media("table")
+    assert table.to_table().data[0][0] == 1
+    assert table.media("b")[0].to_numpy()[0, 0] == 77, "also what is in its cells"
     assert [item.to_text()[0] for item in stored(other, "p/r2").media("texts")] == ["x", "y"]
 
 

@@ -297,9 +297,40 @@ class TestTable:
         with pytest.raises(ConfigError, match="one of data, rows and dataframe"):
             Table(data=[[1]], rows=[[1]])
 
-    def test_media_in_cells_are_reported(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
-        said = refused(url, Table(columns=["a"], data=[[Image(GREY)]]), caplog)
-        assert said == "'x' has a cell that is an Image: log it under a key of its own."
+    def test_cells_may_be_media(self, url: str) -> None:
+        table = Table(columns=["picture", "guess"])
+        for number in range(3):
+            table.add_data(Image(GREY + number, caption=f"{number}"), number)
+        table.add_data(None, 7)
+        table.add_data([PIL.Image.fromarray(RGB), Text("a note")], 8)
+        found = kept(url, table)
+        assert [row[1] for row in found.to_table().data] == [0, 1, 2, 7, 8]
+        pictures = found.media("picture")
+        assert [(item.index, item.kind, item.caption) for item in pictures] == [
+            (0, "image", "0"),
+            (1, "image", "1"),
+            (2, "image", "2"),
+            (4, "image", None),
+            (4, "text", None),
+        ]
+        assert all(np.array_equal(pictures[number].to_numpy(), GREY + number) for number in range(3))
+        assert (pictures[0].key, pictures[0].step) == ("x/picture", 0)
+        with pytest.raises(ConfigError, match="is no table with media in a column 'guess'"):
+            found.media("guess")
+
+    def test_pictures_in_a_column_of_pandas(self, url: str) -> None:
+        frame = pd.DataFrame({"picture": [PIL.Image.fromarray(RGB)] * 2, "guess": [1, 2]})
+        found = kept(url, Table(dataframe=frame))
+        assert [item.index for item in found.media("picture")] == [0, 1]
+        assert [row[1] for row in found.to_table().data] == [1, 2]
+
+    def test_a_table_in_a_cell_is_reported(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
+        said = refused(url, Table(columns=["a"], data=[[Table(columns=["b"])]]), caplog)
+        assert said == "'x' is a table with a table in a cell: log that under a key of its own."
+
+    def test_a_cell_that_cannot_be_converted_is_reported(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
+        said = refused(url, Table(columns=["a"], data=[[Image(np.zeros((2, 3, 5)))]]), caplog)
+        assert said.startswith("'x' is an array of shape (2, 3, 5)")
 
 
 class TestTextAndHtml:
@@ -314,7 +345,7 @@ class TestTextAndHtml:
         page.write_text("<b>bold</b>")
         for value in (Html("<b>bold</b>"), Html(page), Html(str(page))):
             assert kept(url, value).to_text() == "<b>bold</b>"
-        assert kept(url, Html("see x.html", data_is_not_path=True)).to_text() == "see x.html"
+        assert kept(url, Html("see x.html", False, True, caption="a page")).to_text() == "see x.html"
 
     def test_what_is_no_text_is_reported(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
         assert refused(url, Text(5), caplog) == "'x' is of type int, and no text."  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rewind_logger.errors import ConfigError, LogValueError
 from rewind_logger.sdk.media.arrays import is_array, is_tensor, to_array
-from rewind_logger.sdk.media.media import Encoded, Media, check_size, read_file
+from rewind_logger.sdk.media.media import Attach, Encoded, Media, check_size, read_file
 
 SUFFIXES = {name: name for name in ("wav", "mp3", "flac", "ogg", "opus", "m4a", "aac")}
 
@@ -50,7 +50,7 @@ class Audio(Media):
         self._data = data_or_path
         self._sample_rate = sample_rate
 
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         if self._is_path:
             return read_file(self._data, SUFFIXES)
         if not is_array(self._data) and not isinstance(self._data, (list, tuple)):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rewind_logger.errors import ConfigError, LogValueError
 from rewind_logger.sdk.media.arrays import to_array
-from rewind_logger.sdk.media.media import Encoded, Media
+from rewind_logger.sdk.media.media import Attach, Encoded, Media
 
 MAX_BINS = 4096
 
@@ -71,7 +71,7 @@ class Histogram(Media):
         self.counts, edges = np.histogram(values, num_bins)
         self.edges = np.linspace(float(edges[0]), float(edges[-1]), len(edges))  # numpy's are as coarse as the values
 
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         fields: dict[str, Any] = {"counts": self.counts.tolist()}
         low, high = float(self.edges[0]), float(self.edges[-1])
         if np.array_equal(self.edges, np.linspace(low, high, len(self.edges))):

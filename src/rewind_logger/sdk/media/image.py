@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rewind_logger.errors import ConfigError, LogValueError
 from rewind_logger.sdk.media.arrays import is_array, is_tensor, to_array, to_bytes
-from rewind_logger.sdk.media.media import Encoded, Media, check_size, read_file
+from rewind_logger.sdk.media.media import Attach, Encoded, Media, check_size, read_file
 from rewind_logger.sdk.media.pillow import pillow
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP"}
@@ -69,7 +69,7 @@ class Image(Media):
         self._format = file_type or "png"
         self._normalize = normalize
 
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         data = self._data
         if isinstance(data, (str, os.PathLike)):
             return _measured(read_file(data, SUFFIXES))

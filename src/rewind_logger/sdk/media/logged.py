@@ -6,25 +6,21 @@ A value of such a row is JSON text: an object, or an array of objects where seve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from rewind_logger.errors import RewindError
 from rewind_logger.format.values import flatten
-from rewind_logger.sdk.media.image import Image, is_figure, is_picture
-from rewind_logger.sdk.media.media import Media
+from rewind_logger.sdk.media.media import Attach, Media
+from rewind_logger.sdk.media.recognise import Logged, media_of
 from rewind_logger.types import Scalar
 
 MAX_ITEMS = 1024
 """Of one list."""
 
 _json = msgspec.json.Encoder().encode
-
-Logged = Media | Sequence[Media]
-"""What was logged under one key."""
 
 
 class Sorted(NamedTuple):
@@ -50,18 +46,7 @@ def sort(values: Mapping[str, Any]) -> Sorted:
     return Sorted(scalars, media, faults)
 
 
-def media_of(value: Any) -> Logged | None:
-    """Return the media that a value is, None if it is none: nothing is converted yet.
-
-    Pictures of Pillow and figures of matplotlib are taken as they are, and so is `matplotlib.pyplot` itself.
-    """
-    if type(value) in (list, tuple) and value:
-        items = [_one(item) for item in value]
-        return None if None in items else [item for item in items if item is not None]
-    return _one(value)
-
-
-def encode(logged: Mapping[str, Logged], attach: Callable[[bytes], str]) -> tuple[dict[str, Scalar], dict[str, str]]:
+def encode(logged: Mapping[str, Logged], attach: Attach) -> tuple[dict[str, Scalar], dict[str, str]]:
     """Turn media into the values of a row.
 
     Args:
@@ -76,38 +61,16 @@ def encode(logged: Mapping[str, Logged], attach: Callable[[bytes], str]) -> tupl
     for key, found in logged.items():
         try:
             if isinstance(found, Media):
-                good[key] = _json(_record(found, attach)).decode()
+                good[key] = _json(found._record(attach)).decode()
             elif len(found) > MAX_ITEMS:
                 bad[key] = f"{key!r} is a list of {len(found):,}: log at most {MAX_ITEMS:,} together."
             else:
-                good[key] = _json([_record(item, attach) for item in found]).decode()
+                good[key] = _json([item._record(attach) for item in found]).decode()
         except RewindError as error:
             bad[key] = f"{key!r} {_sentence(error)}"
         except Exception as error:  # of whatever library it is that converts it: training goes on
             bad[key] = f"{key!r} could not be converted ({type(error).__name__}: {error})."
     return good, bad
-
-
-def _one(value: Any) -> Media | None:
-    if isinstance(value, Media):
-        return value
-    if is_picture(value) or is_figure(value):
-        return Image(value)
-    if type(value) is ModuleType and value.__name__ == "matplotlib.pyplot":
-        return Image(value.gcf())
-    return None
-
-
-def _record(item: Media, attach: Callable[[bytes], str]) -> dict[str, Any]:
-    """Return what JSON says of one item."""
-    fields, data = item._encode()
-    record: dict[str, Any] = {"type": item.kind}
-    if data is not None:
-        record.update(sha256=attach(data), size=len(data))
-    record.update(fields)
-    if item.caption is not None:
-        record["caption"] = item.caption
-    return record
 
 
 def _sentence(error: RewindError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +23,10 @@ class Encoded(NamedTuple):
     """The file, if it is one."""
 
 
+Attach = Callable[[bytes], str]
+"""Keeps the bytes of a file, and returns their SHA-256."""
+
+
 class Media(ABC):
     """Something that is logged beside numbers.
 
@@ -37,12 +42,26 @@ class Media(ABC):
         self.caption = None if caption is None else str(caption)
 
     @abstractmethod
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         """Return what is kept.
 
+        Args:
+            attach: For files besides the one that is returned.
+
         Raises:
-            LogValueError: If it cannot be; the message is the end of a sentence that begins with the key.
+            LogValueError: If it cannot be kept; the message is the end of a sentence that begins with the key.
         """
+
+    def _record(self, attach: Attach) -> dict[str, Any]:
+        """Return what JSON says of it, and keep its file; the same errors as `_encode`."""
+        fields, data = self._encode(attach)
+        record: dict[str, Any] = {"type": self.kind}
+        if data is not None:
+            record.update(sha256=attach(data), size=len(data))
+        record.update(fields)
+        if self.caption is not None:
+            record["caption"] = self.caption
+        return record
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'' if self.caption is None else f'caption={self.caption!r}'})"

@@ -152,6 +152,23 @@ class StoredMedia:
             raise self._is_no("table", "to_table")
         return Table.from_parquet(self.read())
 
+    def media(self, column: str) -> MediaList:
+        """Return what is in a column of a table that has media; the `index` of each is its row.
+
+        Args:
+            column: The name of the column.
+
+        Raises:
+            ConfigError: If it is no table, or has no media in such a column.
+        """
+        if column not in self.metadata.get("media_columns", ()):
+            raise self._is_no(f"table with media in a column {column!r}", "media")
+        items = []
+        for row, text in enumerate(self.to_table().to_arrow()[column].to_pylist()):
+            found = _records(text) if text is not None else []
+            items += [self._within(column, row, record) for record in found]
+        return MediaList(items)
+
     def to_text(self) -> str:
         """Return a text, or the source of a page.
 
@@ -161,6 +178,11 @@ class StoredMedia:
         if self.kind not in ("text", "html"):
             raise self._is_no("text", "to_text")
         return self.read().decode()
+
+    def _within(self, column: str, row: int, record: Any) -> StoredMedia:
+        """Return an item of one of its cells."""
+        time_ms = round(self.timestamp * 1000)
+        return StoredMedia(self._storage, self._run, f"{self.key}/{column}", self.step, time_ms, row, record)
 
     @property
     def _named(self) -> str:
@@ -205,15 +227,12 @@ class MediaList(Sequence[StoredMedia]):
         keys, texts = (map(str, points[name].to_pylist()) for name in ("key", "text"))
         for key, clock, time_ms, text in zip(keys, clocks, times, texts, strict=True):
             try:
-                found = _decode(text)
+                found = _records(text)
             except msgspec.DecodeError as error:
                 raise CorruptError(f"{key!r} of step {clock} of run {run} is damaged: {error}") from error
-            if isinstance(found, list):
-                items += [
-                    StoredMedia(storage, run, key, clock, time_ms, index, record) for index, record in enumerate(found)
-                ]
-            else:
-                items.append(StoredMedia(storage, run, key, clock, time_ms, 0, found))
+            items += [
+                StoredMedia(storage, run, key, clock, time_ms, index, record) for index, record in enumerate(found)
+            ]
         return cls(items)
 
     @overload
@@ -239,6 +258,12 @@ class MediaList(Sequence[StoredMedia]):
             ConfigError: If there are none, others among them, or different numbers of bins.
         """
         return histogram_arrays(self._items)
+
+
+def _records(text: str) -> list[Any]:
+    """Return what a JSON text tells, of one item or of several."""
+    found = _decode(text)
+    return found if isinstance(found, list) else [found]
 
 
 def histogram_arrays(items: Sequence[StoredMedia], *, one: bool = False) -> Counts:

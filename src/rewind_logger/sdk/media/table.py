@@ -7,12 +7,14 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from rewind_logger.errors import ConfigError, CorruptError, LogValueError
 from rewind_logger.sdk import frames
 from rewind_logger.sdk.media.arrays import is_array, to_array
-from rewind_logger.sdk.media.media import Encoded, Media, check_size
+from rewind_logger.sdk.media.media import Attach, Encoded, Media, check_size
+from rewind_logger.sdk.media.recognise import media_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +30,8 @@ class Table(Media):
     """A table: named columns, a row at a time or whole. It is kept as Parquet.
 
     A column has one type: numbers, bools, texts, times, lists and dicts of such, with None where there is nothing. One
-    whose values are of several kinds, or of none of these, is kept as text.
+    whose values are of several kinds, or of none of these, is kept as text. Cells may be media, other than tables, or
+    lists of them: they are files of their own.
 
     Args:
         columns: Names of the columns; of data that has names of its own, which of them.
@@ -123,11 +126,7 @@ class Table(Media):
 
     def to_arrow(self) -> ArrowTable:
         """Return it as an Arrow table."""
-        arrow = importlib.import_module("pyarrow")
-        if self._frame is not None:
-            return self._frame
-        table: ArrowTable = arrow.table({name: _column(cells) for name, cells in self._cells.items()})
-        return table
+        return self._with({})
 
     def to_pandas(self) -> pd.DataFrame:
         """Return it as a pandas frame; ints and bools with missing values have pandas' nullable types.
@@ -158,8 +157,13 @@ class Table(Media):
         except arrow.ArrowException as error:
             raise CorruptError(f"The table is no Parquet file: {error}") from error
 
-    def _encode(self) -> Encoded:
-        table = self.to_arrow()
+    def _encode(self, attach: Attach) -> Encoded:
+        shown: dict[str, list[Any]] = {}
+        found: list[dict[str, Any]] = []
+        for name, cells in self._cells.items():
+            if any(media_of(cell) is not None for cell in cells):
+                shown[name] = [_told(cell, attach, found) for cell in cells]
+        table = self._with(shown)
         check_size(table.nbytes // 16)  # before the work of writing one that is certainly too large
         buffer = io.BytesIO()
         try:
@@ -168,22 +172,32 @@ class Table(Media):
             raise LogValueError(f"is a table that Parquet cannot hold: {error}") from error
         data = buffer.getvalue()
         check_size(len(data))
-        return Encoded({"format": "parquet", "rows": table.num_rows, "columns": table.num_columns}, data)
+        fields: dict[str, Any] = {"format": "parquet", "rows": table.num_rows, "columns": table.num_columns}
+        if shown:  # the files are named beside the table too, so that nobody has to look into it for them
+            fields["media_columns"] = list(shown)
+            fields["files"] = [{"sha256": one["sha256"], "size": one["size"]} for one in found if "sha256" in one]
+        return Encoded(fields, data)
+
+    def _with(self, shown: dict[str, list[Any]]) -> ArrowTable:
+        """Return it as an Arrow table, with other cells in some columns."""
+        if self._frame is not None:
+            return self._frame
+        columns = {name: _column(cells) for name, cells in {**self._cells, **shown}.items()}
+        table: ArrowTable = importlib.import_module("pyarrow").table(columns)
+        return table
 
     def _take_frame(self, frame: Any, columns: Sequence[str] | None) -> None:
         arrow = importlib.import_module("pyarrow")
         names = [str(name) for name in getattr(frame, "column_names", getattr(frame, "columns", ()))]
         _check_names(names)
+        wanted = names if columns is None else [str(name) for name in columns]
+        if missing := [name for name in wanted if name not in names]:
+            raise ConfigError(f"Table: there is no column {missing[0]!r}: it has {', '.join(names)}.")
         try:
-            table = frame if isinstance(frame, arrow.Table) else _to_arrow(frame)
-        except arrow.ArrowException:  # a column of pandas with values of several kinds
-            table = arrow.table({str(name): _column(list(frame[name])) for name in frame.columns})
-        if columns is not None:
-            missing = [name for name in columns if name not in table.column_names]
-            if missing:
-                raise ConfigError(f"Table: there is no column {missing[0]!r}: it has {', '.join(names)}.")
-            table = table.select(list(columns))
-        self._frame = table
+            self._frame = (frame if isinstance(frame, arrow.Table) else _to_arrow(frame)).select(wanted)
+        except arrow.ArrowException:  # a column of pandas with values of several kinds, or with pictures
+            cells = {str(name): list(frame[name]) for name in frame.columns}
+            self._cells = {name: cells[name] for name in wanted}
 
     def _take_rows(self, data: Any, columns: Sequence[str] | None) -> None:
         if is_array(data):
@@ -234,11 +248,24 @@ def _column(cells: list[Any]) -> Any:
         return arrow.array([None if cell is None else str(cell) for cell in plain], arrow.string())
 
 
+def _told(cell: Any, attach: Attach, found: list[dict[str, Any]]) -> str | None:
+    """Return a cell of a column that has media as JSON text, None where it is empty; add its items to `found`."""
+    if cell is None:
+        return None
+    media = media_of(cell)
+    if media is None:
+        return str(cell)
+    items = [media] if isinstance(media, Media) else media
+    if any(isinstance(item, Table) for item in items):
+        raise LogValueError("is a table with a table in a cell: log that under a key of its own")
+    records = [item._record(attach) for item in items]
+    found += records
+    return msgspec.json.encode(records[0] if isinstance(media, Media) else records).decode()
+
+
 def _plain(cells: list[Any]) -> Iterator[Any]:
     """Yield cells as Arrow knows them."""
     for cell in cells:
-        if isinstance(cell, Media):
-            raise LogValueError(f"has a cell that is an {type(cell).__name__}: log it under a key of its own")
         if isinstance(cell, np.generic):
             yield cell.item()
         elif is_array(cell):

@@ -6,7 +6,7 @@ import os
 from typing import ClassVar
 
 from rewind_logger.errors import LogValueError
-from rewind_logger.sdk.media.media import Encoded, Media, check_size, read_file
+from rewind_logger.sdk.media.media import Attach, Encoded, Media, check_size, read_file
 
 INLINE_BYTES = 4096
 """A text up to this size stands in its row; a longer one is a blob."""
@@ -30,7 +30,7 @@ class Text(Media):
         super().__init__(caption)
         self._text = data
 
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         data = _utf8(self._text)
         if len(data) <= INLINE_BYTES:
             return Encoded({"text": data.decode()})
@@ -42,8 +42,9 @@ class Html(Media):
 
     Args:
         data: HTML, or the path of a file that ends with `.html` or `.htm`.
-        caption: A text to show with it.
+        inject: Taken for the sake of scripts that give it: no style is added to the page either way.
         data_is_not_path: Take the text for HTML even if it looks like a path.
+        caption: A text to show with it.
 
     Example:
         >>> Html("<b>bold</b>")
@@ -53,13 +54,18 @@ class Html(Media):
     kind: ClassVar[str] = "html"
 
     def __init__(
-        self, data: str | os.PathLike[str], caption: str | None = None, *, data_is_not_path: bool = False
+        self,
+        data: str | os.PathLike[str],
+        inject: bool = True,
+        data_is_not_path: bool = False,
+        *,
+        caption: str | None = None,
     ) -> None:
         super().__init__(caption)
         self._data = data
         self._is_path = not isinstance(data, str) or (not data_is_not_path and data.lower().endswith((".html", ".htm")))
 
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         if self._is_path:
             return read_file(self._data, {"html": "html", "htm": "html"})
         return Encoded({"format": "html"}, _utf8(self._data))

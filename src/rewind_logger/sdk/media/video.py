@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rewind_logger.errors import ConfigError, LogValueError
 from rewind_logger.sdk.media.arrays import is_array, to_array, to_bytes
-from rewind_logger.sdk.media.media import Encoded, Media, check_size, read_file
+from rewind_logger.sdk.media.media import Attach, Encoded, Media, check_size, read_file
 from rewind_logger.sdk.media.pillow import pillow
 
 SUFFIXES = {name: name for name in ("mp4", "webm", "gif", "ogv", "mov", "mkv")}
@@ -57,7 +57,7 @@ class Video(Media):
         self._data = data_or_path
         self._fps = fps or 4
 
-    def _encode(self) -> Encoded:
+    def _encode(self, attach: Attach) -> Encoded:
         if self._is_path:
             return read_file(self._data, SUFFIXES)
         if not is_array(self._data):
