@@ -337,7 +337,10 @@ run.flush()
 def die(**_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-run._storage.inner.filesystem.s3.meta.events.register("before-send.s3.UploadPart", die)
+storage = run._storage.inner
+sending = storage._for_files(storage.filesystem, 40_000_000)
+sending.connect()
+sending.s3.meta.events.register("before-send.s3.UploadPart", die)
 Path("model").write_bytes(os.urandom(40_000_000))
 artifact = rewind_logger.Artifact("m", "model")
 artifact.add_file("model")

@@ -10,8 +10,10 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.storage import Storage, open_storage
@@ -38,7 +40,9 @@ def count(**_):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if killed_at:
-    storage.inner.filesystem.s3.meta.events.register("before-send.s3.UploadPart", count)
+    sending = storage.inner._for_files(storage.inner.filesystem, os.path.getsize(source))
+    sending.connect()
+    sending.s3.meta.events.register("before-send.s3.UploadPart", count)
 from pathlib import Path
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 storage.put_file(target, Path(source))
@@ -89,16 +93,38 @@ def test_an_upload_whose_connection_breaks_leaves_nothing_to_be_seen(bucket: Buc
     parts = iter(range(100))
 
     def break_down(**_: object) -> None:
-        if next(parts) == 5:
+        if next(parts) >= 5:
             raise ConnectionResetError("Connection reset by peer")
 
-    storage.filesystem.s3.meta.events.register("before-send.s3.UploadPart", break_down)
+    sending = storage._for_files(storage.filesystem, 8 * CHUNK_BYTES)
+    storage.put_file("large", large)  # connects
+    storage.delete("large")
+    sending.s3.meta.events.register("before-send.s3.UploadPart", break_down)
     with pytest.raises(TransientStorageError):
         storage.put_file("large", large)
     assert [line.name for line in storage.list("")] == ["small"]
     name = bucket.url.removeprefix("s3://")
     assert "Uploads" not in storage.filesystem.call_s3("list_multipart_uploads", Bucket=name)  # its parts cost nothing
+    sending.s3.meta.events.unregister("before-send.s3.UploadPart", break_down)
     storage.put_file("large", large)
+    assert b"".join(storage.read_chunks("large")) == large.read_bytes()
+
+
+def test_a_part_that_is_lost_is_sent_again_and_nothing_else(bucket: Bucket, large: Path) -> None:
+    storage = S3Storage(bucket.url, bucket.storage_options)
+    sent: list[str] = []
+
+    def lose(request: Any, **_: object) -> None:
+        sent.append(parse_qs(urlsplit(request.url).query)["partNumber"][0])
+        if len(sent) in (2, 7):
+            raise ConnectionClosedError(endpoint_url=request.url)
+
+    sending = storage._for_files(storage.filesystem, 8 * CHUNK_BYTES)
+    sending.connect()
+    sending.s3.meta.events.register("before-send.s3.UploadPart", lose)
+    storage.put_file("large", large)
+    assert len(sent) == 8 + 2
+    assert set(sent) == set("12345678")
     assert b"".join(storage.read_chunks("large")) == large.read_bytes()
 
 

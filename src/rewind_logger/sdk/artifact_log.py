@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewind_logger.errors import ConfigError, RewindError, StorageError
+from rewind_logger.errors import ConfigError, RewindError, StorageError, TransientStorageError
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
@@ -254,8 +254,9 @@ class ArtifactLog(Companion):
         def wait(timeout: float | None) -> None:
             if pending.upload is not None:
                 self._sender().wait(pending.upload, timeout)
-            if self._run._state == "live":
-                self._run.flush(timeout)
+            run = self._run
+            if run._state == "live" and run._opened is not None and not run.flush(timeout):
+                raise TransientStorageError(f"Not all of run {run._ref} was stored within that time.")
 
         def realias(add: list[str], remove: list[str]) -> None:
             self.realias(version(), add, remove)

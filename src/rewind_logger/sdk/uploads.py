@@ -194,6 +194,7 @@ class Uploads:
                 if upload.folder is not None:
                     self.staging.discard(upload.folder)
                 upload.trouble = trouble
+                upload.arrived = _nothing  # it may hold temporary files
                 upload.done.set()
                 del self._queue[0]  # last: who looks at the queue takes what is not in it for done
                 self._changed.notify_all()
@@ -218,6 +219,10 @@ class Uploads:
         upload.sent = len(upload.files)
         if not self._closed:
             blobs.put(self._storage, upload.manifest)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _each(work: Callable[[T], None], items: Sequence[T]) -> None:

@@ -105,7 +105,11 @@ class FsspecStorage(Storage):
                 file.read(1)
         filesystem, key = self._locate(path)
         with self._translated("write", path):
-            filesystem.put_file(str(source), key, **self._upload_options(size))
+            self._for_files(filesystem, size).put_file(str(source), key, **self._upload_options(size))
+
+    def _for_files(self, filesystem: Any, size: int) -> Any:
+        """Return the file system to send a file of this size with."""
+        return filesystem
 
     def _upload_options(self, size: int) -> dict[str, Any]:
         """Say how `put_file` of the file system keeps its memory bounded, where that wants saying."""

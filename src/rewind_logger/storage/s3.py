@@ -11,6 +11,9 @@ from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage
 MOST_PARTS = 10_000
 """Of one upload, which S3 sets."""
 
+ATTEMPTS_OF_A_PART = 5
+"""How often a part is sent, at most."""
+
 PARTS_AT_ONCE = 4
 """Of one upload; each is in memory twice."""
 
@@ -26,6 +29,10 @@ class S3Storage(FsspecStorage):
 
     suffix_ranges = True
 
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(url, storage_options)
+        self._sending: dict[int, Any] = {}
+
     def _new_filesystem(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         """Open the file system such that it tries once."""
         config = {
@@ -37,6 +44,21 @@ class S3Storage(FsspecStorage):
         filesystem, root = super()._new_filesystem(url, {**options, "config_kwargs": config})
         filesystem.retries = 1
         return filesystem, root
+
+    def _for_files(self, filesystem: Any, size: int) -> Any:
+        """Send large files with a client that tries a part again: to begin anew for each could take for ever."""
+        if size < 2 * CHUNK_BYTES:
+            return filesystem
+        sending = self._sending.get(id(filesystem))
+        if sending is None:
+            retries = {"mode": "standard", "total_max_attempts": ATTEMPTS_OF_A_PART}
+            config = {"retries": retries, **self._options.get("config_kwargs", {})}
+            sending, _ = self._new_filesystem(self._private_url, {**self._options, "config_kwargs": config})
+            sending = self._sending.setdefault(id(filesystem), sending)
+        return sending
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_sending": {}}
 
     def _upload_options(self, size: int) -> dict[str, Any]:
         """Send parts of a few MiB; s3fs would send ten of 50 MiB at a time."""
