@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import log
+from benchmarks import histograms, log
 from benchmarks.log import FLOOR, NARROW, OURS, WIDE, Result, Results, Workload
 
 
@@ -40,3 +40,9 @@ def test_targets_are_judged_against_the_floor_of_the_same_round() -> None:
 def test_each_contender_has_a_line() -> None:
     table = log.table(results(Result(4.0, 0.3, 1_500_000), Result(20.0, 0.2, 1)), [OURS, FLOOR])
     assert table.splitlines()[2] == f"| {OURS} | 4.0 µs | 0.20 | 4.0 µs | 0.20 | 0.30 s | 1.50 MB |"
+
+
+def test_histograms_are_measured(tmp_path: Path) -> None:
+    found = histograms.measure(steps=5, layers=3, weights=100, folder=tmp_path)
+    assert found.log_us > 0 and found.bytes > 64 / 8
+    assert histograms.table([found]).splitlines()[2].startswith("| 5 × 3 × 100 | ")
