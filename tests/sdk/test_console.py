@@ -246,7 +246,7 @@ def test_whoever_prints_never_waits_for_whoever_logs(url: str) -> None:
 
 def test_threads_that_print_at_a_time(url: str) -> None:
     def work(number: int) -> None:
-        for i in range(300):
+        for i in range(2_000):
             sys.stdout.write(f"{number} {i}\n")
 
     with init(dir=url, id="r", **OFF):
@@ -257,8 +257,8 @@ def test_threads_that_print_at_a_time(url: str) -> None:
             thread.join()
     found = texts(url)
     for number in range(4):
-        assert [line for line in found if line.startswith(f"{number} ")] == [f"{number} {i}" for i in range(300)]
-    assert len(found) == 1_200
+        assert [line for line in found if line.startswith(f"{number} ")] == [f"{number} {i}" for i in range(2_000)]
+    assert len(found) == 8_000
 
 
 def test_what_a_logging_handler_writes(url: str) -> None:

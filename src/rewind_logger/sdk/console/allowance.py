@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rewind_logger.sdk.console.screen import Stamp
@@ -28,14 +29,15 @@ class Printed(NamedTuple):
 class Allowance:
     """Lets lines pass as long as there are not too many; of those it keeps back it keeps the last ones."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         """Begin with the whole burst.
 
         Args:
-            now: Seconds, on a clock that is monotonic; so are those of the calls.
+            now: Seconds, on a clock that is monotonic.
         """
+        self._now = now
         self._left = float(BURST_LINES)
-        self._at = now
+        self._at = now()
         self._kept: deque[Printed] = deque(maxlen=LINES_PER_S)
         self._left_out = 0
 
@@ -44,12 +46,14 @@ class Allowance:
         """Whether lines are kept back."""
         return bool(self._kept)
 
-    def passes(self, line: Printed, now: float) -> bool:
+    def passes(self, line: Printed) -> bool:
         """Say whether a line may be recorded now; else it is kept back for `release`, or left out."""
         if not self._kept:
             cost = 1 + (len(line.text) >> 10)
-            self._left = min(float(BURST_LINES), self._left + (now - self._at) * LINES_PER_S)
-            self._at = now
+            if cost > self._left:
+                now = self._now()
+                self._left = min(float(BURST_LINES), self._left + (now - self._at) * LINES_PER_S)
+                self._at = now
             if cost <= self._left:
                 self._left -= cost
                 return True

@@ -32,6 +32,18 @@ HELD_LINES = 1_000
 HEARD = 10_000
 """Writes that may wait for a thread that is busy with others."""
 
+TOGETHER = 100
+"""Writes of unfinished lines that are looked at together."""
+
+CROWD = 1_000
+"""Writes that wait, from which on whoever prints waits too: by then it prints faster than anybody can read."""
+
+CROWD_S = 0.05
+"""How long, in seconds; not for ever, since who is at work may wait for something that the printing thread has."""
+
+SOON_S = 0.01
+"""After how many seconds the thread does what could not be done at once: most of it is done by the next who prints."""
+
 TURN_S = 1.0
 """How long a flush waits for a thread that is at work."""
 
@@ -68,11 +80,11 @@ class Console(Companion):
         # apart by nothing else.
         first = secrets.randbits(51)
         self._screens = {"stdout": Screen(first), "stderr": Screen(first)}
-        self._allowance = Allowance(now())
+        self._allowance = Allowance(now)
         self._rows: deque[Printed] = deque()
         self._floor: int | None = None  # the clock of the last row: those of a term never run backwards
         self._due: float | None = None  # when what is unfinished is to be recorded
-        self._urgent = False  # whether the thread has been asked to do what could not be done at once
+        self._soon = False  # whether the thread is to do what could not be done at once
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failed = False
@@ -118,33 +130,58 @@ class Console(Companion):
     def hear(self, source: str, text: str) -> None:
         """Take what was just written."""
         self._heard.append((source, text, self._run._clock, _time_ns()))
-        self._work_off()
+        # `print` writes a line and then its end: what has no end is looked at with what follows, or in time.
+        if "\n" in text or self._due is None or len(self._heard) > TOGETHER:
+            self._work_off()
 
     def _work_off(self) -> None:
         """Make lines of what was heard and record them, unless somebody is at it."""
-        while self._heard and self._turn.acquire(blocking=False):
-            self._do(self._record)
+        for _ in range(2):  # once more for those who came meanwhile; not for ever for one who prints without end
+            if not self._heard:
+                return
+            if not self._turn.acquire(blocking=False) and not self._wait_for_turn():
+                break
+            try:  # `_do`, in fewer calls
+                self._worker = threading.get_ident()
+                self._record()
+            except Exception:
+                self._report()
+            finally:
+                self._worker = None
+                self._turn.release()
+        if self._heard:
+            self._ask()
+
+    def _wait_for_turn(self) -> bool:
+        """Wait a little if so much was heard that it would be lost; return whether it is our turn then."""
+        crowded = len(self._heard) >= CROWD and self._worker != threading.get_ident()
+        return crowded and self._turn.acquire(timeout=CROWD_S)
 
     # By the thread
 
-    def tick(self) -> float | None:
-        """Record what waits and is due; return after how many seconds something will be, None if nothing waits."""
+    def tick(self) -> None:
+        """Record what waits, and what is unfinished if that is due."""
         self._take_turn(TURN_S, self._catch_up)
-        return None if self._due is None else max(0.0, self._due - self._now())
+        self._soon = bool(self._heard)
+
+    def _ask(self) -> None:
+        """Have the thread do what nobody else may come to do."""
+        if not self._soon:
+            self._soon = True
+            self._wakes.put(True)
 
     def _loop(self, wakes: queue.SimpleQueue[bool]) -> None:
-        wait: float | None = None
         while True:
+            wait = None if self._due is None else max(0.0, self._due - self._now())
             try:
-                if not wakes.get(timeout=wait):
+                if not wakes.get(timeout=SOON_S if self._soon else wait):
                     return
             except queue.Empty:
-                pass
-            wait = self.tick()
+                self.tick()
 
     def _start_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            self._due, self._urgent, self._wakes = None, False, queue.SimpleQueue()
+            self._due, self._soon, self._wakes = None, False, queue.SimpleQueue()
             name = f"rewind-logger console {self._run._ref}"
             thread = threading.Thread(target=self._loop, args=(self._wakes,), name=name, daemon=True)
             with contextlib.suppress(RuntimeError):  # the interpreter is ending: the flush at the end does it
@@ -165,7 +202,6 @@ class Console(Companion):
         if self._worker == threading.get_ident() or not self._turn.acquire(timeout=timeout):
             return False
         self._do(work)
-        self._work_off()
         return True
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -174,12 +210,16 @@ class Console(Companion):
             self._worker = threading.get_ident()
             work()
         except Exception:
-            if not self._failed:
-                self._failed = True
-                LOG.exception("What is printed could not be recorded in run %s.", self._run._ref)
+            self._report()
         finally:
             self._worker = None
             self._turn.release()
+
+    def _report(self) -> None:
+        """Say once that something failed."""
+        if not self._failed:
+            self._failed = True
+            LOG.exception("What is printed could not be recorded in run %s.", self._run._ref)
 
     # The work
 
@@ -194,16 +234,15 @@ class Console(Companion):
                     self._append()
                 finally:
                     self._run._lock.release()
-            elif not self._urgent:
-                self._urgent = True
-                self._wakes.put(True)
+            else:
+                self._ask()
         if self._due is None and (self._allowance.holds or any(screen.changed for screen in self._screens.values())):
             self._due = self._now() + UNFINISHED_S
             self._wakes.put(True)
 
     def _catch_up(self) -> None:
         """Record what could not be recorded at once, and what is unfinished if that is due."""
-        self._urgent = False
+        self._read()
         if self._due is not None and self._now() >= self._due:
             self._settle()
         elif self._mode == "on" and self._rows:
@@ -229,19 +268,26 @@ class Console(Companion):
         self._mode = mode
 
     def _read(self) -> None:
-        """Make lines of what was heard."""
-        while self._heard:
-            source, text, clock, time_ns = self._heard.popleft()
-            if self._mode == "off":
+        """Make lines of what was heard up to now."""
+        heard, mode = self._heard, self._mode
+        before = ""
+        for left in range(len(heard) - 1, -1, -1):
+            source, text, clock, time_ns = heard.popleft()
+            if before:
+                text, before = before + text, ""
+            elif left and heard[0][1] == "\n" and heard[0][0] == source:
+                before = text
                 continue
-            stamp = Stamp(clock if self._mode == "on" else None, time_ns // 1_000_000)
+            if mode == "off":
+                continue
+            stamp = Stamp(clock if mode == "on" else None, time_ns // 1_000_000)
             for state in self._screens[source].feed(text, stamp):
                 line = Printed(source, *state)
-                if self._mode == "held":
+                if mode == "held":
                     if len(self._rows) == HELD_LINES:
                         self._rows.popleft()
                     self._rows.append(line)
-                elif self._allowance.passes(line, self._now()):
+                elif self._allowance.passes(line):
                     self._rows.append(line)
 
     def _append(self) -> None:
