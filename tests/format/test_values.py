@@ -121,7 +121,10 @@ def test_torch_scalars_of_every_kind_become_plain() -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ([1, 2], "a list, which cannot be kept: log one value a key, or one number, such as its mean"),
+        (
+            [1, 2],
+            "a list, which cannot be kept: log one value a key, or one number, such as its mean, or a Histogram",
+        ),
         ((1,), "a tuple, which cannot be kept: log one value a key"),
         (b"x", "a bytes, which cannot be kept: log text, such as value.decode()"),
         (1j, "a complex, which cannot be kept: log its real and imaginary parts under two keys"),
@@ -130,7 +133,7 @@ def test_torch_scalars_of_every_kind_become_plain() -> None:
         (argparse.Namespace(lr=1), "an argparse.Namespace, which cannot be kept"),
         (print, "cannot be kept: nothing that is logged is called; log what it returns"),
         (float, "a type, which cannot be kept: nothing that is logged is called"),
-        (np.zeros(3), "a numpy.ndarray of shape (3,): log one number, such as its mean"),
+        (np.zeros(3), "a numpy.ndarray of shape (3,): log one number, such as its mean, or a Histogram or Image"),
         (np.zeros((1, 0)), "a numpy.ndarray of shape (1, 0)"),
         (np.datetime64(1, "ns"), "a numpy.datetime64 of dtype datetime64[ns], which cannot be kept"),
         (np.array(1, "m8[ns]"), "of dtype timedelta64[ns], which cannot be kept"),

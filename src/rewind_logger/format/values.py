@@ -162,7 +162,9 @@ def _element(value: Any) -> Scalar:
         if not all(type(size) is int for size in shape):
             raise _Unfit(f"is {_kind(value)} of no known shape: log float(x)")
         if math.prod(shape) != 1:
-            raise _Unfit(f"is {_kind(value)} of shape {shape}: log one number, such as its mean")
+            raise _Unfit(
+                f"is {_kind(value)} of shape {shape}: log one number, such as its mean, or a Histogram or Image"
+            )
         # Times, dates and durations: the item of one in nanoseconds is an int that has lost its unit.
         timelike = getattr(value.dtype, "kind", None) in ("M", "m")
         item = None if timelike else value.item()
@@ -178,7 +180,7 @@ def _element(value: Any) -> Scalar:
 def _advice(value: object) -> str:
     """Say what to log instead of a value."""
     if isinstance(value, (list, tuple, set, frozenset)):
-        return "log one value a key, or one number, such as its mean"
+        return "log one value a key, or one number, such as its mean, or a Histogram"
     if isinstance(value, (bytes, bytearray)):
         return "log text, such as value.decode()"
     if isinstance(value, complex):
