@@ -11,7 +11,7 @@ from typing import Any, Union
 from rewind_logger.errors import ConfigError, PositionError, RunNotFoundError
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, reader, view
-from rewind_logger.sdk import moment
+from rewind_logger.sdk import metric_moment, moment
 from rewind_logger.sdk.metadata import fold
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage.base import Storage
@@ -73,7 +73,7 @@ def find(
         return Source(_of_checkpoint(given, storage_options), False)
     text = os.fspath(given)
     if kept is None:
-        return Source(moment.parse(text).position(project), True)
+        return Source(metric_moment.parse(text, storage, project).position(project), True)
     return Source(_at(_by_name(text, what, storage, project), kept), True)
 
 

@@ -10,7 +10,7 @@ from rewind_logger.errors import ConfigError, PositionError
 from rewind_logger.history import catalog
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
-from rewind_logger.sdk import moment
+from rewind_logger.sdk import metric_moment, moment
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.stored import StoredRun
@@ -66,7 +66,7 @@ class Store:
         """
         if moment.is_checkpoint(name) and "?" not in name and "@" not in name and "://" in name:
             raise PositionError(f"{name!r} is a URL: open the store with open_store(url), and name a run within it.")
-        named = moment.parse(name)
+        named = metric_moment.parse(name, self.storage, None)
         if named.project is None:
             position = named.position(catalog.find(self.storage, named.run).project)
         else:
