@@ -181,7 +181,7 @@ def test_events_are_config_and_labels(tmp_path: Path) -> None:
             config.update(json.loads(text))
         elif key == "opened":
             openings.append(json.loads(text)["kind"])
-        else:
+        elif key != "environment":
             labels[key] = json.loads(text)
     ours = open_store(store).run("p/r")
     assert config == ours.config == {"lr": 0.2, "depth": {"a": 1}}

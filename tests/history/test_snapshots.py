@@ -338,3 +338,16 @@ def test_an_opening_reads_nothing_for_the_summary_and_neither_does_logging(memor
     again.open(OpenRequest(at=Position(RUN, None, 3)))
     log(again, [3])
     again.close()
+
+
+def test_a_fork_into_another_store_takes_the_snapshot_along(memory: MemoryStorage) -> None:
+    writer = opened(memory)
+    flush_each(writer, range(70))
+    writer.close()
+    other = MemoryStorage(f"memory://test-{secrets.token_hex(6)}")
+    child = forked(other, "b", 68, source=memory)
+    left = snapshots.unread(other, resolve(other, RunRef("p", "b")))
+    assert left.newest is not None and left.newest.name == SnapshotName(63, 63)
+    flush_each(child, [68])
+    end(child)
+    check_everywhere(other, RunRef("p", "b"))

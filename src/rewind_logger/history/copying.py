@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from rewind_logger.format import names
-from rewind_logger.history import reader, segments
+from rewind_logger.history import reader, segments, snapshots
 from rewind_logger.history.carrying import carry, listed_in, named_in
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.view import View
@@ -51,7 +51,20 @@ def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View
     manifests = named_in(source, view, "artifacts")
     carry(source, target, listed_in(source, manifests))
     carry(source, target, manifests)
+    _copy_snapshot(source, view, target, folder)
     return replace(view, entries=tuple(entries), plan=plan)
+
+
+def _copy_snapshot(source: Storage, view: View, target: Storage, folder: str) -> None:
+    """Copy the snapshot of aggregates that the view can use: else every row would have to be read for a summary."""
+    newest = snapshots.unread(source, view).newest
+    if newest is None:
+        return
+    try:
+        data = source.read(newest.path)
+    except FileNotFoundError:  # what follows from the rows may be missing
+        return
+    target.put(names.snapshot(names.merged(folder, newest.entry), newest.name), data)
 
 
 def _copy(source: Storage, folder: str, target: Storage, copied: str, stream: str, chosen: list[Segment]) -> None:

@@ -57,9 +57,7 @@ def _hint(text: str, storage: Storage, project: str | None) -> str:
     view = resolve(storage, run, named.revision)
     defined = metric.fold(reader.read_rows(storage, view, "events")).of(name)
     over = defined.step_metric if defined is not None else None
-    said = (
-        "" if over is None else f"{name!r} is drawn over {over!r}, as define_metric said. "
-    )
+    said = "" if over is None else f"{name!r} is drawn over {over!r}, as define_metric said. "
     return said + _where(storage, view, run, path, name, value)
 
 
