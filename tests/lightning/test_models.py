@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from rewind_logger import ConfigError, RewindLogger, StorageError, StoredRun, open_store
+from rewind_logger import Artifact, ConfigError, RewindLogger, StorageError, StoredRun, open_store
 from rewind_logger.storage import open_storage
 from rewind_logger.storage.wrapper import WrapperStorage
 from tests.lightning.small import Dies, DiesAt, checkpoint, every, exact, fit, logger
@@ -109,6 +109,38 @@ def test_a_model_that_is_still_among_the_best_after_a_resume_is_not_logged_again
         ("v2", ["latest", "best"]),
     ]
     assert [seen(run, version, tmp_path) for version in ("v0", "v1")] == [8, 16]
+
+
+class LogsArtifacts(Callback):
+    """A user's own."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        log: Any = trainer.logger
+        if trainer.global_step % 5 == 0:
+            log_words(log.experiment, f"after {trainer.global_step}")
+
+
+def log_words(run: Any, words: str) -> None:
+    artifact = Artifact("words", "text")
+    with artifact.new_file("words.txt") as file:
+        file.write(words)
+    run.log_artifact(artifact)
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_artifacts_of_one_s_own(store: str, tmp_path: Path, request: pytest.FixtureRequest, far: bool) -> None:
+    """Before a fit they belong to its beginning; in it to the step of the trainer."""
+    store = request.getfixturevalue("on_s3") if far else store
+    for steps, path in ((12, None), (9, f"{store}/p/a/checkpoints/step=6.ckpt")):
+        log = logger(store)
+        log_words(log.experiment, f"before {steps}")
+        fit(log, tmp_path, every(6), LogsArtifacts(), steps=steps, ckpt_path=path)
+    opened = open_store(store)
+    assert [(one.version, one.step) for one in opened.run("p/a@1").artifacts] == [("v0", 0), ("v1", 4), ("v2", 9)]
+    run = opened.run("p/a")
+    assert [(one.version, one.step) for one in run.artifacts] == [("v0", 0), ("v1", 4), ("v2", 6)]
+    words = [Path(one.file(tmp_path / one.version)).read_text() for one in run.artifacts]
+    assert words == ["before 12", "after 5", "before 9"]
 
 
 class Removes(Callback):

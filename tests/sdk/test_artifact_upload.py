@@ -373,6 +373,29 @@ def test_killed_in_an_upload(bucket: Bucket, spool: Path, tmp_path: Path, capsys
     assert not [one["Key"] for one in found if one["Size"] > 1_000_000 and re.search("blobs/", one["Key"])]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_leaves_the_upload_to_its_parent(far: Far, spool: Path, tmp_path: Path) -> None:
+    gate = far.on_file = Gate()
+    run = opened(far)
+    artifact = run.log_artifact(of_file(tmp_path / "model", "x"))
+    assert gate.reached.wait(60)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            run.log_artifact(of_file(tmp_path / "other", "y"))
+            run.finish()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert staged(spool) == ["000000000", "artifact"]
+    gate.open.set()
+    assert artifact.wait(60).version == "v0"
+    run.finish()
+    assert told(stored(far)) == [("m:v0", ["latest"], 0)]
+
+
 def test_what_is_staged_outlasts_the_upload_before_it(tmp_path: Path) -> None:
     waiting = Staging(tmp_path)
     for _ in range(2):

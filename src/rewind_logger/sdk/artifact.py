@@ -398,7 +398,8 @@ class Artifact:
 
     def _enter(self, logged: Logged, entries: dict[str, Entry] | None) -> None:
         """Become logged."""
-        self._logged, self._entries, self._aliases = logged, entries, None
+        self._logged, self._aliases = logged, None
+        self._entries = None if entries is None else dict(sorted(entries.items()))
         self._draft = Draft()
 
     def _open_draft(self) -> Draft:

@@ -17,7 +17,7 @@ from rewind_logger.history import blobs
 from rewind_logger.history.journal import journal_root
 from rewind_logger.sdk import artifact_lookup, notice, staging
 from rewind_logger.sdk.artifact import Artifact, Logged
-from rewind_logger.sdk.artifact_draft import gone
+from rewind_logger.sdk.artifact_draft import File, gone
 from rewind_logger.sdk.artifact_names import check_aliases
 from rewind_logger.sdk.artifact_rows import (
     Version,
@@ -29,7 +29,7 @@ from rewind_logger.sdk.artifact_rows import (
 )
 from rewind_logger.sdk.companion import Companion
 from rewind_logger.sdk.plain import plain
-from rewind_logger.sdk.uploads import Upload, Uploads
+from rewind_logger.sdk.uploads import Upload, Uploads, each
 from rewind_logger.types import OPENING_CLOCK, Row, Scalar
 
 if TYPE_CHECKING:
@@ -123,12 +123,15 @@ class ArtifactLog(Companion):
     def _store(self, artifact: Artifact) -> dict[str, Entry]:
         """Put the files into a store that is near."""
         entries = dict(artifact._draft.references)
-        for name, file in artifact._draft.files.items():
+
+        def one(item: tuple[str, File]) -> None:
+            name, file = item
             try:
-                sha256, size = blobs.put_file(self._storage, file.path)
+                entries[name] = Entry(*blobs.put_file(self._storage, file.path))
             except FileNotFoundError:
                 raise gone(file.path, name) from None
-            entries[name] = Entry(sha256, size)
+
+        each(one, list(artifact._draft.files.items()))  # a disk syncs several small files at once
         return entries
 
     def _stage(self, artifact: Artifact, pending: _Pending) -> dict[str, Entry]:

@@ -215,7 +215,7 @@ class Uploads:
                 upload.sent_bytes += size
 
         different = {digest: (path, digest, size) for path, digest, size in upload.files}
-        _each(one, list(different.values()))
+        each(one, list(different.values()))
         upload.sent = len(upload.files)
         if not self._closed:
             blobs.put(self._storage, upload.manifest)
@@ -225,7 +225,7 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def _each(work: Callable[[T], None], items: Sequence[T]) -> None:
+def each(work: Callable[[T], None], items: Sequence[T]) -> None:
     """Do some work for each item, several at a time; the first error is raised when all are through."""
     if len(items) > 1:
         with contextlib.suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
