@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rewind_logger.errors import ArtifactNotFoundError, ConfigError
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
 from rewind_logger.sdk import artifact_download
-from rewind_logger.sdk.artifact_draft import Draft, Policy
+from rewind_logger.sdk.artifact_draft import Draft
 from rewind_logger.sdk.artifact_entry import ArtifactEntry
 from rewind_logger.sdk.artifact_names import check_aliases, is_label, is_name, plain_metadata
 from rewind_logger.sdk.artifact_rows import Version
+from rewind_logger.sdk.drafted import Drafted
 from rewind_logger.storage.base import Storage
 
 
@@ -37,7 +37,7 @@ class Logged:
     """Add and remove aliases; None where nothing can be written."""
 
 
-class Artifact:
+class Artifact(Drafted):
     """A named set of files. `Run.log_artifact` makes it a version: v0, v1, …, counted within the history of the run.
 
     Args:
@@ -193,78 +193,7 @@ class Artifact:
         """Whether it is not logged yet."""
         return self._logged is None
 
-    # Making one
-
-    def add_file(
-        self, local_path: str | os.PathLike[str], name: str | None = None, policy: Policy = "mutable"
-    ) -> ArtifactEntry:
-        """Add a file. What it holds is taken when the artifact is logged.
-
-        Args:
-            local_path: The file.
-            name: What it is called in the artifact, with `/` between folders; its own name, if not given.
-            policy: "mutable": it may be changed as soon as the artifact was logged, for which a remote store takes a
-                copy of it first. "immutable": it is neither changed nor removed before the artifact is in the store.
-
-        Raises:
-            ConfigError: If there is no such file, or the artifact is logged already.
-        """
-        path = Path(os.path.abspath(local_path))
-        name = path.name if name is None else name
-        self._open_draft().add_file(path, name, policy)
-        return ArtifactEntry(name, Entry(), str(path))
-
-    def add_dir(self, local_path: str | os.PathLike[str], name: str | None = None, policy: Policy = "mutable") -> None:
-        """Add all files below a folder.
-
-        Args:
-            local_path: The folder.
-            name: The folder of the artifact that they come into; the artifact itself, if not given.
-            policy: As for `add_file`.
-
-        Raises:
-            ConfigError: If there is no such folder, or the artifact is logged already.
-        """
-        self._open_draft().add_dir(Path(os.path.abspath(local_path)), name, policy)
-
-    def add_reference(
-        self,
-        uri: str | os.PathLike[str],
-        name: str | None = None,
-        checksum: str | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> ArtifactEntry:
-        """Add a file by its URL, without a copy.
-
-        Args:
-            uri: `s3://…`, `gs://…`, `az://…`, `http(s)://…` or `file://…`.
-            name: What it is called in the artifact; the last part of the URL, if not given.
-            checksum: What its content is known by, `sha256:…`, which a download then checks. If it is not given, a
-                local file is read for it, and the size and ETag of an object in a bucket are asked for.
-            storage_options: What fsspec's backend takes to ask for them.
-
-        Raises:
-            ConfigError: If it is no such URL, or the artifact is logged already.
-        """
-        url = os.fspath(uri)
-        url = url if "://" in url else Path(os.path.abspath(url)).as_uri()
-        draft = self._open_draft()
-        draft.add_reference(url, name, checksum, storage_options)
-        name = next(reversed(draft.references))
-        return ArtifactEntry(name, draft.references[name])
-
-    def new_file(self, name: str, mode: str = "x", encoding: str | None = None) -> AbstractContextManager[IO[Any]]:
-        """Return a context that gives a new file to write to, and adds it at its end.
-
-        Args:
-            name: What it is called in the artifact.
-            mode: As for `open`; "xb" for bytes.
-            encoding: As for `open`.
-
-        Raises:
-            ConfigError: If there is one of that name, or the artifact is logged already.
-        """
-        return self._open_draft().new_file(name, mode, encoding)
+    # Keeping it
 
     def save(self) -> None:
         """Keep changes of the aliases of an artifact that was logged or used in a run that is open.
@@ -401,11 +330,6 @@ class Artifact:
         self._logged, self._aliases = logged, None
         self._entries = None if entries is None else dict(sorted(entries.items()))
         self._draft = Draft()
-
-    def _open_draft(self) -> Draft:
-        if self._logged is not None:
-            raise ConfigError(f"{self!r} is logged, and stays as it is: make a new Artifact for the next version.")
-        return self._draft
 
     def _require(self) -> Logged:
         if self._logged is None:

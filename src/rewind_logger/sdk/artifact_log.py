@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -383,20 +382,3 @@ def _unstaged(artifact: Artifact, error: OSError) -> StorageError:
         f"{artifact!r} could not be kept for its upload: {error}. Make room there, set REWIND_LOGGER_SPOOL to another "
         "folder, or add files with policy='immutable', which are not copied."
     )
-
-
-def of_path(run: str, path: str, name: str | None, type: str | None) -> Artifact:
-    """Return an artifact of a file, a folder or a URL.
-
-    Raises:
-        ConfigError: If there is nothing there.
-    """
-    last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().name
-    artifact = Artifact(name or re.sub(r"[^A-Za-z0-9_.-]", "", f"run-{run}-{last}")[:128], type or "unspecified")
-    if "://" in path:
-        artifact.add_reference(path)
-    elif Path(path).is_dir():
-        artifact.add_dir(path)
-    else:
-        artifact.add_file(path)
-    return artifact

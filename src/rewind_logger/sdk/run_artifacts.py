@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.sdk import artifact_lookup
 from rewind_logger.sdk.artifact import Artifact
-from rewind_logger.sdk.artifact_log import ArtifactLog, of_path
+from rewind_logger.sdk.artifact_log import ArtifactLog
 from rewind_logger.sdk.artifact_rows import Version, Versions
 from rewind_logger.storage.base import Storage
 
@@ -148,3 +150,20 @@ def _is_own(version: Version, versions: Versions) -> bool:
     """Whether a version that was used is one of this very history."""
     own = versions.by_name.get(version.name, [])
     return version.number < len(own) and own[version.number].manifest == version.manifest
+
+
+def of_path(run: str, path: str, name: str | None, type: str | None) -> Artifact:
+    """Return an artifact of a file, a folder or a URL.
+
+    Raises:
+        ConfigError: If there is nothing there.
+    """
+    last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().name
+    artifact = Artifact(name or re.sub(r"[^A-Za-z0-9_.-]", "", f"run-{run}-{last}")[:128], type or "unspecified")
+    if "://" in path:
+        artifact.add_reference(path)
+    elif Path(path).is_dir():
+        artifact.add_dir(path)
+    else:
+        artifact.add_file(path)
+    return artifact
