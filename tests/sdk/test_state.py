@@ -59,8 +59,11 @@ def test_a_run_that_falls_silent_is_taken_for_dead_after_five_minutes(remote: Me
     writer = writing(remote)
     assert state(remote) == state(remote, SILENT_S - 10) == "running", "the opening was a sign of life"
     assert state(remote, SILENT_S + 10) == "crashed"
+    assert open_store(remote.url).run("p/a").last_heartbeat is None
     time_of_opening = names.base(writer.opened.folder) if writer.opened else ""
     beat(writer)
+    told = open_store(remote.url).run("p/a").last_heartbeat
+    assert told is not None and abs(told.timestamp() - time.time()) < 60
     assert state(remote, SILENT_S - 10) == "running"
     assert state(remote, SILENT_S + 10) == "crashed"
     assert remote.read(time_of_opening), "what is told of a run changes nothing in it"

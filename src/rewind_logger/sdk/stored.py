@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.history import reader, snapshots
+from rewind_logger.history.heartbeat import last_beat
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk import explicit, metric
 from rewind_logger.sdk.address import Address
@@ -218,6 +219,12 @@ class StoredRun(HasArtifacts, Address):
         return state(
             self._storage, resolve(self._storage, self._ref, self.position.revision) if as_of else self._view()
         )
+
+    @property
+    def last_heartbeat(self) -> datetime | None:
+        """When the revision's writer last showed that it lives, in UTC; None if it wrote for less than a minute."""
+        at_ms = last_beat(self._storage, self._view().folder)
+        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, timezone.utc)
 
     @property
     def created(self) -> datetime:
