@@ -120,3 +120,17 @@ def test_it_says_the_time_and_is_checked(memory: MemoryStorage) -> None:
     Heartbeat(memory, "p/a/t/0", iter([0.0, 1e9]).__next__).beat()
     fields = json.loads(memory.read(names.alive("p/a/t/0")))
     assert set(fields) == {"at_ms", "format", "crc32"}
+
+
+def test_a_finished_run_is_asked_for_none_before_its_next_row_is_stored(memory: MemoryStorage) -> None:
+    writer = opened(memory)
+    assert writer._beat() is not None
+    log(writer, range(3))
+    writer.finish("finished")
+    assert writer._beat() is None
+    log(writer, range(3, 5))
+    assert writer._beat() is None
+    writer.flush()
+    assert writer._beat() is not None
+    writer.close()
+    assert writer._beat() is None

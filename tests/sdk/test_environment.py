@@ -237,6 +237,17 @@ def test_an_environment_is_the_same_bytes_and_reads_the_same(repository: Path) -
         decode(b"{}")
 
 
+def test_an_environment_that_came_too_late_is_not_taken_for_that_of_the_next_opening(url: str) -> None:
+    with rewind_logger.init(dir=url, project="p", id="a") as run:
+        run.log({"x": 1})
+    right = open_store(url).run("p/a").environment
+    with rewind_logger.init(dir=url, project="p", id="a") as run:
+        run._companions.rest(60)  # its own is there
+        run._append("events", environment.to_value(0, run._writer.attach(b"another"), 7), -1)
+        run.log({"x": 1})
+    assert right is not None and open_store(url).run("p/a").environment == right
+
+
 def test_a_disabled_run_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr(environment, "look_around", lambda: looked.append("around"))

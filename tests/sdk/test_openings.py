@@ -24,7 +24,8 @@ def events(url: str, name: str = "p/a") -> list[Row]:
     """The events that are visible from the head of a run."""
     storage = open_storage(url, None)
     project, _, run = name.rpartition("/")
-    return reader.read_rows(storage, resolve(storage, RunRef(project, run)), "events")
+    id, _, revision = run.partition("@")
+    return reader.read_rows(storage, resolve(storage, RunRef(project, id), int(revision or 0) or None), "events")
 
 
 def opened(url: str, name: str = "p/a") -> list[Opening]:
@@ -75,6 +76,15 @@ def test_each_opening_says_what_it_was(url: str) -> None:
         ("p/a", "new", None),
         ("p/b", "forked", "p/a@1?_step=7"),
     ], "the second opening of the parent began behind the step"
+
+
+def test_an_opening_of_which_a_rewind_kept_no_step_is_not_among_those_of_the_run(url: str) -> None:
+    for options in ({"id": "a"}, {"id": "a"}, {"resume_from": "a?_step=4"}, {"id": "a"}):
+        with rewind_logger.init(dir=url, project="p", **options) as run:  # type: ignore[arg-type]
+            for _ in range(10):
+                run.log({"x": 1})
+    assert [(one.kind, one.start) for one in opened(url)] == [("new", 0), ("rewound", 5), ("resumed", 15)]
+    assert [(one.kind, one.start) for one in opened(url, "p/a@1")] == [("new", 0), ("resumed", 10)]
 
 
 def test_secrets_on_the_command_line_and_in_the_environment_are_not_kept(url: str) -> None:

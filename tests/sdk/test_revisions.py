@@ -20,6 +20,7 @@ from rewind_logger.history.writer import Writer
 from rewind_logger.sdk.forks import Fork
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage import open_storage
+from rewind_logger.storage.faults import CountingStorage
 from rewind_logger.types import STREAMS, Position, RunRef, Stream
 
 
@@ -30,12 +31,13 @@ def log(run: Run, steps: int) -> None:
 
 @pytest.fixture
 def store(any_url: str) -> str:
-    """A run of four revisions: 10 steps; back to step 4 and 2 more; from step 7 of the first, 1 more; the second."""
+    """A run of five revisions: 10 steps; back to step 4 and 2 more; from step 7 of the first, 1 more; the second; 5."""
     for options, steps in (
         ({"id": "a"}, 10),
         ({"resume_from": "a?_step=4"}, 2),
         ({"resume_from": "a@1?_step=7"}, 1),
         ({"resume_from": "a@2"}, 0),
+        ({"resume_from": "a?_step=5"}, 0),
     ):
         with rewind_logger.init(dir=any_url, project="p", **options) as run:  # type: ignore[arg-type]
             log(run, steps)
@@ -49,6 +51,7 @@ def test_each_revision_says_what_it_kept_and_what_was_archived(store: str) -> No
         ("p/a@1", 5, 5, 5, 7),
         ("p/a@1", 8, 8, 2, 9),  # of revision 2, the two rows of its own
         ("p/a@2", None, 7, 4, 7),  # of revision 3, three of the first revision and its own
+        ("p/a@4", 6, 6, 1, 6),
     ]
 
 
@@ -65,8 +68,9 @@ def test_each_revision_says_who_opened_it_when_and_why(store: str) -> None:
         "resume_from='a?_step=4'",
         "resume_from='a@1?_step=7'",
         "resume_from='a@2'",
+        "resume_from='a?_step=5'",
     ]
-    assert [one.opening.kind for one in found if one.opening] == ["new", "rewound", "rewound", "restored"]
+    assert [one.opening.kind for one in found if one.opening] == ["new", "rewound", "rewound", "restored", "rewound"]
 
 
 def test_each_revision_says_how_it_ended(url: str) -> None:
@@ -88,7 +92,7 @@ def test_each_revision_says_how_it_ended(url: str) -> None:
 def test_a_table_of_revisions_for_people(store: str) -> None:
     table = str(open_store(store).run("p/a").revisions).splitlines()
     heading = "revision  created (UTC)        by"
-    assert table[0].startswith(heading) and len(table) == 5
+    assert table[0].startswith(heading) and len(table) == 6
     who = f"{getpass.getuser()}@{socket.gethostname()}"
     cells = table[2].split()
     assert (cells[0], cells[3], cells[4]) == ("a@2", who, "p/a@1?_step=4")
@@ -106,9 +110,9 @@ def test_a_run_names_its_forks_and_where_they_began(store: str) -> None:
     def named(name: str) -> list[tuple[str, int, int]]:
         return [(fork.run, fork.revision, fork.step) for fork in opened.run(name).forks]
 
-    assert named("p/a") == [("p/b", 1, 7), ("p/c", 4, 4), ("p/d", 1, -1)]
+    assert named("p/a") == [("p/b", 1, 7), ("p/c", 5, 4), ("p/d", 1, -1)]
     assert named("p/a@1") == [("p/b", 1, 7), ("p/d", 1, -1)]
-    assert named("p/a?_step=4") == [("p/c", 4, 4), ("p/d", 1, -1)]
+    assert named("p/a?_step=4") == [("p/c", 5, 4), ("p/d", 1, -1)]
     assert named("p/b") == [("q/e", 1, 2)]
     [fork] = opened.run("p/b").forks
     assert fork == Fork(run="q/e", revision=1, step=2, created=fork.created, reason="fork_from='p/b?_step=2'")
@@ -121,8 +125,17 @@ def test_a_fork_that_was_never_made_is_none(store: str, monkeypatch: pytest.Monk
         with pytest.raises(ZeroDivisionError):
             rewind_logger.init(dir=store, project="p", fork_from="a?_step=4", id="b")
     assert open_store(store).run("p/a").forks == []
+    rewind_logger.init(dir=store, project="p", fork_from="a?_step=4", id="b").finish()
+    assert len(open_store(store).run("p/a").forks) == 1, "and not the one that was tried"
+
+
+def test_a_run_of_the_name_of_a_fork_that_was_never_made_is_none(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "take", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rewind_logger.init(dir=store, project="p", fork_from="a?_step=4", id="b")
     rewind_logger.init(dir=store, project="p", id="b").finish()
-    assert open_store(store).run("p/a").forks == [], "another run has its name"
+    assert open_store(store).run("p/a").forks == []
 
 
 def test_nothing_is_lost_by_a_restore_in_any_stream(any_url: str) -> None:
@@ -261,6 +274,20 @@ def test_the_runtime_of_many_merged_openings_is_the_sum_of_them(clock: Clock, mo
     assert any("/a" in entry.folder.rpartition("/t/")[2] for entry in entries), "some were merged into one folder"
     assert ran(url, "p/a") == 12 * 20
     assert ran(url, "p/a?_step=4") == 20 + 20 + 10
+
+
+def test_the_runtime_costs_a_few_requests_however_long_the_history() -> None:
+    url = f"memory://test-{secrets.token_hex(6)}"
+    with rewind_logger.init(dir=url, project="p", id="a", console=False, system_metrics=False) as run:
+        for _ in range(30):
+            log(run, 1)
+            run.flush()
+    storage = CountingStorage(open_storage(url, None))
+    stored = StoredRun(storage, Position(RunRef("p", "a"), None, None))
+    stored.revisions  # noqa: B018  (what a look at any run costs)
+    before = storage.traffic
+    assert stored.runtime > 0
+    assert (storage.traffic - before).requests["read"] < 12
 
 
 def test_a_run_whose_openings_are_not_known_has_no_runtime(url: str) -> None:

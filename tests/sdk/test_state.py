@@ -86,6 +86,11 @@ def test_a_run_that_goes_on_after_its_end_is_running_again(remote: MemoryStorage
     assert (state(remote), state(remote, SILENT_S + 10)) == ("running", "crashed")
     writer.finish("finished")
     assert state(remote, 1e6) == "finished"
+    later = time.time_ns() + 10_000_000_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: later)
+        beat(writer)  # it goes on without a step
+    assert (state(remote), state(remote, SILENT_S + 20)) == ("running", "crashed")
 
 
 def test_on_its_own_machine_a_dead_writer_is_seen_at_once(tmp_path: Path) -> None:
