@@ -15,6 +15,7 @@ import pytest
 from tqdm import tqdm
 
 from rewind_logger import ConfigError, init, open_store
+from rewind_logger.history import compact, cumulative, view
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk.console import allowance
 from rewind_logger.sdk.console.console import Console
@@ -116,6 +117,31 @@ def test_it_rewinds_with_the_run(any_url: str) -> None:
     with init(dir=any_url, fork_from="r@1?_step=5", id="f", **OFF):
         print("a fork")
     assert texts(any_url, "p/f") == [*[f"step {step}" for step in range(6)], "a fork"]
+
+
+def test_what_was_printed_after_the_last_step_is_cut_off_too(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with init(dir=url, id="r", **OFF) as run:
+        run.log({"loss": 1.0})
+        print("the end")
+    with init(dir=url, resume_from="r?_step=0", **OFF) as run:
+        assert run.revision == 2
+    assert "rewound to step 0; what was printed or set since is archived as r@1." in capsys.readouterr().err
+    assert (texts(url), texts(url, "p/r@1")) == ([], ["the end"])
+
+
+def test_lines_stay_apart_where_many_terms_were_put_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of lines of one opening are never those of another."""
+    for module in (compact, cumulative, view):
+        monkeypatch.setattr(module, "LONG_LINEAGE", 3)
+    for turn in range(8):
+        with init(dir=url, id="r", **OFF) as run:
+            print("turn", turn)
+            run.log({"loss": 1.0})
+    assert list(Path(url).rglob("merge.json")), "the test tests what it says"
+    assert texts(url) == [f"turn {turn}" for turn in range(8)]
+    with init(dir=f"{url}-other", fork_from=open_store(url).run("p/r?_step=4"), id="f", **OFF):
+        print("elsewhere")
+    assert texts(f"{url}-other", "p/f") == [*[f"turn {turn}" for turn in range(5)], "elsewhere"]
 
 
 def test_a_progress_bar_is_a_line_as_it_stood(any_url: str) -> None:

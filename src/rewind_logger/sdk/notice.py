@@ -87,7 +87,7 @@ def _archived(storage: Storage, opened: Opened) -> str:
             files = reader.files(storage, view, "metrics", start=opened.start)
             if sum(file.segment.size for file in files) <= COUNTED_BYTES:
                 rows = reader.count(storage, view, "metrics", start=opened.start)
-                what = f"{rows:,} rows are" if rows != 1 else "1 row is"
+                what = f"{rows:,} rows are" if rows > 1 else "1 row is" if rows else "what was printed or set since is"
         except RewindError:
             pass  # then it is not counted
     return f"; {what} archived as {opened.run.id}@{number}"
