@@ -28,7 +28,7 @@ from rewind_logger.errors import RewindError, RunNotFoundError, StorageError, Tr
 from rewind_logger.format import names
 from rewind_logger.format.documents import decode_base
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, reader
+from rewind_logger.history import claims, reader, snapshots
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.segments import Seal
 from rewind_logger.history.view import View, of_term, resolve
@@ -371,5 +371,9 @@ class Schedule:
             assert all(a == b or b == -1 for a, b in zip(clocks, known, strict=True)), f"{name}: wrong clocks"
             # An event at a step that did not end says nothing of how far training had come.
             assert stream != "metrics" or clocks == sorted(clocks), f"{name}: rows out of order"
+            if stream == "metrics":
+                summary = snapshots.aggregates(self.store, view)
+                assert int(summary.table["count"].to_numpy().sum()) == len(found), f"{name}: a summary of other rows"
+                assert list(summary.last_values().values()) == found[-1:], f"{name}: another last value"
             rows += found
         return rows

@@ -14,7 +14,7 @@ import pytest
 
 from rewind_logger.format import names, segment
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, compact, opening, view
+from rewind_logger.history import claims, compact, cumulative, opening, view
 from rewind_logger.history.opening import Opened, OpenRequest, build, new_claim, publish
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import of_base
@@ -34,8 +34,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compact, "FAN_IN", 2)
     monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
     monkeypatch.setattr(compact, "MAX_POINTS", 4)
-    monkeypatch.setattr(compact, "LONG_LINEAGE", 3)
-    monkeypatch.setattr(view, "LONG_LINEAGE", 3)
+    for module in (compact, cumulative, view):
+        monkeypatch.setattr(module, "LONG_LINEAGE", 3)
+    monkeypatch.setattr(cumulative, "DUE_SEGMENTS", 2)
+    monkeypatch.setattr(cumulative, "CLOSING_SEGMENTS", 1)
+    monkeypatch.setattr(cumulative, "DUE_SHARE", 0.0)
     monkeypatch.setattr(opening, "PLANNED_FILES", 1)
     monkeypatch.setattr(names, "GROUP_SIZE", 3)
     # The same bytes are read again at every look, and always say the same.

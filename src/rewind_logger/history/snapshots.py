@@ -33,7 +33,7 @@ LOG = logging.getLogger("rewind_logger")
 LISTED_TOGETHER = 16
 """Terms without a usable snapshot that are looked into at the same time, after the last one alone."""
 
-_COLUMNS = ["key", "clock", "row", "kind", "value", "text"]
+_COLUMNS = ("key", "clock", "row", "kind", "value", "text")
 
 
 class Stored(NamedTuple):
