@@ -192,22 +192,36 @@ def test_a_bar_of_rich(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[?25l" in terminal.getvalue(), "what the terminal got is all of it"
 
 
-def test_a_signal_s_handler_that_prints(url: str) -> None:
+def test_a_signal_s_handler_that_prints(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes into the printing of a line, and into the recording of another."""
+
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            if text.startswith("line"):
+                signal.raise_signal(signal.SIGUSR1)
+            return super().write(text)
+
     def handler(*_: Any) -> None:
         print("from the handler")
 
     before = signal.signal(signal.SIGUSR1, handler)
+    monkeypatch.setattr(sys, "stdout", stream := Interrupted())
     try:
-        with init(dir=url, id="r", **OFF):
-            for number in range(200):
-                print("line", number)
-                if number % 10 == 0:
-                    os.kill(os.getpid(), signal.SIGUSR1)
+        with driven(url) as (run, _, _):
+            append = run._append
+
+            def interrupted(stream: Any, values: Any, *rest: Any) -> None:
+                if values.get("stdout") == "odd":
+                    signal.raise_signal(signal.SIGUSR1)
+                append(stream, values, *rest)
+
+            run._append = interrupted  # type: ignore[assignment]
+            print("line 1\nodd")
+            print("line 2")
     finally:
         signal.signal(signal.SIGUSR1, before)
-    found = texts(url)
-    assert found.count("from the handler") == 20
-    assert [text for text in found if text.startswith("line")] == [f"line {number}" for number in range(200)]
+    assert texts(url) == ["from the handler", "line 1", "odd", "from the handler", "from the handler", "line 2"]
+    assert stream.getvalue().count("from the handler") == 3
 
 
 def test_pytest_still_captures(url: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -308,3 +322,24 @@ def test_a_forked_child_prints_and_records_nothing(tmp_path: Path) -> None:
     url = str(tmp_path / "rewind_logs")
     assert texts(url) == ["parent", "parent again"]
     assert texts(url, "p/s") == ["its own"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_is_forked_before_the_run_is_opened_leaves_its_streams_alone(tmp_path: Path) -> None:
+    """As the workers of a loader are, which a Trainer starts before it trains."""
+    code = (
+        "import os, sys, warnings\n"
+        "from rewind_logger.sdk.run import Run\n"
+        "from rewind_logger.sdk.run_spec import RunSpec\n"
+        "from rewind_logger.storage import open_storage\n"
+        "from rewind_logger.types import RunRef\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "run = Run(RunSpec(storage=open_storage('store'), run=RunRef('p', 'r'), console=True))\n"
+        "run._companions.prepare()\n"
+        "assert 'write' in vars(sys.stdout)\n"
+        "if os.fork() == 0:\n"
+        "    os._exit('write' in vars(sys.stdout))\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    done = script(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
