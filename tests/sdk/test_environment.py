@@ -175,9 +175,10 @@ def test_a_large_diff_is_cut_and_says_so(repository: Path, monkeypatch: pytest.M
 
 def test_secrets_of_the_environment_are_not_in_the_diff(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "correct-horse-battery")
-    (repository / "train.py").write_text(f"login('correct-horse-battery')\nhf = 'hf_{'a' * 34}'\n")
+    lines = "login('correct-horse-battery')", f"hf = 'hf_{'a' * 34}'", "db = 'pg://me:hunter2@host/x?a=b'", "token = 7"
+    (repository / "train.py").write_text("\n".join(lines) + "\n")
     found = described()
-    assert "+login('…')\n+hf = '…'\n" in found.diff
+    assert "+login('…')\n+hf = '…'\n+db = 'pg://…@host/x?a=b'\n+token = 7\n" in found.diff
 
 
 def test_programs_that_a_repository_names_are_not_run(repository: Path) -> None:

@@ -29,6 +29,7 @@ _KEYS = frozenset({"api", "access", "secret", "private", "account", "auth", "sig
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*|/[A-Za-z][\w-]*")
 _ASSIGNED = re.compile(r"([\w.+-]+)(['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s'\",;&)}\]]+)")
 _SCHEME = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+@")
 _SHAPED = re.compile(
     r"\b(?:gh[oprsu]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+)"
@@ -70,10 +71,13 @@ def masked_text(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without tokens of well-known shapes, and without the secrets of this process's environment."""
+    """Return a text without tokens of well-known shapes, passwords in URLs and secrets of this process's environment.
+
+    What is only called like a secret stays: of the difference of a program too much would be hidden.
+    """
     for secret in sorted(_secrets_of_environment(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return _SHAPED.sub(HIDDEN, text)
+    return _SHAPED.sub(HIDDEN, _PASSWORD.sub(f"{HIDDEN}@", text))
 
 
 def _secrets_of_environment() -> set[str]:
