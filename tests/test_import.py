@@ -72,7 +72,7 @@ def test_import_starts_reads_and_adds_nothing() -> None:
 def test_the_sdk_loads_no_framework_and_no_backend() -> None:
     loaded = set(effects("from rewind_logger import init, open_store")["modules"])
     assert "rewind_logger" in loaded
-    assert not loaded & {"lightning", "pandas", "polars", "pytorch_lightning", "s3fs", "torch"}
+    assert not loaded & {"lightning", "pandas", "polars", "psutil", "pynvml", "pytorch_lightning", "s3fs", "torch"}
 
 
 def test_the_probe_notices_each_of_them() -> None:
