@@ -192,6 +192,25 @@ def test_a_bar_of_rich(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[?25l" in terminal.getvalue(), "what the terminal got is all of it"
 
 
+def test_what_is_printed_while_a_bar_of_rich_is_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    with driven(url) as (run, *_):
+        rich = RichConsole(file=sys.stdout, force_terminal=True, width=60, legacy_windows=False)
+        with Progress(console=rich, auto_refresh=False) as progress:
+            tasks = [progress.add_task("epoch", total=5), progress.add_task("batch", total=5)]
+            for step in range(5):
+                for task in tasks:
+                    progress.advance(task)
+                progress.refresh()
+                print("printed at", step)
+                run.log({"loss": 1.0})
+    printed = [(step, text) for step, _, text in lines(url) if text.startswith("printed")]
+    assert printed == [(step, f"printed at {step}") for step in range(5)], "at the step at which it was printed"
+    assert texts(url)[:5] == [f"printed at {step}" for step in range(5)], "above the bars"
+    assert len(texts(url)) == 7
+    assert texts(url, "p/r?_step=1")[:2] == ["printed at 0", "printed at 1"]
+
+
 def test_a_signal_s_handler_that_prints(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes into the printing of a line, and into the recording of another."""
 

@@ -93,6 +93,15 @@ def test_what_is_printed_into_a_line_that_was_finished_is_told_at_once() -> None
     assert made.feed("\n", NOW) == [], "nothing has changed"
 
 
+def test_what_is_printed_above_lines_that_are_drawn_anew_is_told_at_once() -> None:
+    made = Screen()
+    made.feed("a 0%\nb 0%", NOW)
+    assert made.feed("\r\x1b[2K\x1b[1A\x1b[2Ka 1%\nb 1%", NOW) == [], "nothing but drawn anew"
+    printed = made.feed("\r\x1b[2K\x1b[1A\x1b[2Kone\ntwo\na 1%\nb 1%", NOW)
+    assert [(state.number, state.text) for state in printed if state.text in ("one", "two")] == [(0, "one"), (1, "two")]
+    assert [state.text for state in made.changes()] == ["b 1%"]
+
+
 def test_a_line_without_an_end_goes_on_in_the_next() -> None:
     long = "x" * (2 * screen.MAX_LINE + 10)
     assert [len(line) for line in shown(long)] == [screen.MAX_LINE, screen.MAX_LINE, 10]

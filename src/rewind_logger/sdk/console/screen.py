@@ -92,14 +92,16 @@ class Screen:
         self._colour = ""  # of the character to come
         self._changed: dict[int, _Line] = {}  # by number
         self._goes_on = True
+        self._top = 0  # the number of the highest line that the cursor came to
         self._done: list[State] = []
         self._add()
 
     def feed(self, text: str, stamp: Stamp) -> list[State]:
         """Take a text; return the lines that came to their end, in order.
 
-        A line that did so before and has changed since is among them, if the text does nothing but go on: a program
-        that draws several lines anew, many times a second, moves the cursor meanwhile.
+        A line that did so before and has changed since is among them if the text does nothing but go on, or has left
+        it above what it draws anew, as rich does with what is printed while a bar is shown. The rest of what is drawn
+        anew, many times a second, is among the `changes`.
         """
         line = self._lines[self._row]
         # What most is: a text without a newline, or a newline, at the end of the last line.
@@ -167,6 +169,8 @@ class Screen:
 
     def _edit(self, text: str, stamp: Stamp) -> None:
         """Take a text that may do anything."""
+        start = self._top = self._lines[self._row].number
+        bottom = self._next
         text = self._cut_off + text
         cut_off = _CUT_OFF.search(text)
         self._cut_off = ""
@@ -188,6 +192,18 @@ class Screen:
                 self._column = max(0, self._at(self._take_apart()) - 1)
         if self._column == 0 and self._cells is None and not self._lines[-1].text and not self._colour:
             self._column = None if self._row == len(self._lines) - 1 else 0
+        if self._top < start:
+            self._leave_behind(self._next - bottom)
+
+    def _leave_behind(self, count: int) -> None:
+        """Return the first lines of what was drawn anew, which now lies so many lines further down."""
+        end = min(self._top + count, self._lines[self._row].number)
+        for line in self._lines:
+            if self._top <= line.number < end and line.number in self._changed:
+                del self._changed[line.number]
+                if line.shown != line.seen:
+                    self._done.append(line.state())
+        self._done.sort(key=lambda state: state.number)
 
     def _at(self, cells: list[str]) -> int:
         return len(cells) if self._column is None else self._column
@@ -246,6 +262,7 @@ class Screen:
             self._cells = None
             down = count if what in "BE" else -count
             self._row = min(max(0, self._row + down), len(self._lines) - 1)
+            self._top = min(self._top, self._lines[self._row].number)
             self._column = 0 if what in "EF" else at
         elif what == "C":
             self._column = min(at + count, MAX_LINE)
