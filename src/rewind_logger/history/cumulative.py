@@ -29,10 +29,10 @@ DUE_SEGMENTS, DUE_BYTES = 64, 2 << 20
 DUE_SHARE = 1.0
 """… and no less than this share of that one's size: so snapshots never take more room than rows."""
 
-CLOSING_SEGMENTS, CLOSING_BYTES = 8, 1 << 18
-"""The same at a close, where there may be no later opportunity. What is less is as quickly read without."""
+CLOSING_SEGMENTS = 8
+"""At a close, where there may be no later opportunity, so many are enough. What is less is as quickly read without."""
 
-HELD_POINTS, MOST_HELD_POINTS = 1 << 16, 1 << 18
+HELD_POINTS, MOST_HELD_POINTS = 1 << 17, 1 << 18
 """Points whose rows are held until the thread that flushes has the time for them, and how many at most."""
 
 
@@ -129,8 +129,8 @@ class Cumulative:
         self._looked_up = True
 
     def _is_due(self, *, closing: bool) -> bool:
-        segments, size = (CLOSING_SEGMENTS, CLOSING_BYTES) if closing else (DUE_SEGMENTS, DUE_BYTES)
-        enough = self._segments >= segments or self._bytes >= size or (self._long and self._last_size == 0)
+        segments = CLOSING_SEGMENTS if closing else DUE_SEGMENTS
+        enough = self._segments >= segments or self._bytes >= DUE_BYTES or (self._long and self._last_size == 0)
         return enough and self._bytes >= DUE_SHARE * self._last_size
 
     def _put(self) -> None:
