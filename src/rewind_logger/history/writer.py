@@ -425,7 +425,7 @@ class Writer:
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's, and so do its journal and its thread."""
         self._disowned = True
-        self._term = self._flusher = self._outbox = None
+        self._term = self._flusher = self._outbox = self._cumulative = None
         self._resting = False
         self.lock, self._draining = threading.RLock(), threading.Lock()
         self._busy_thread = None
