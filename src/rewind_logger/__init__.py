@@ -26,8 +26,8 @@ from rewind_logger.errors import (
 
 if TYPE_CHECKING:
     from rewind_logger.lightning.logger import RewindLogger
-    from rewind_logger.sdk.artifact import Artifact
-    from rewind_logger.sdk.artifact_entry import ArtifactEntry
+    from rewind_logger.sdk.artifacts.artifact import Artifact
+    from rewind_logger.sdk.artifacts.entry import ArtifactEntry
     from rewind_logger.sdk.config import Config
     from rewind_logger.sdk.current import define_metric, finish, log, log_artifact, login, use_artifact
     from rewind_logger.sdk.frames import History
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.media.table import Table
     from rewind_logger.sdk.media.text import Html, Text
     from rewind_logger.sdk.media.video import Video
-    from rewind_logger.sdk.metric import Metric
     from rewind_logger.sdk.notice import RewindWarning
     from rewind_logger.sdk.run import Run
     from rewind_logger.sdk.store import Store, open_store
     from rewind_logger.sdk.stored import StoredRun
-    from rewind_logger.sdk.summary import Summary
+    from rewind_logger.sdk.summary.metric import Metric
+    from rewind_logger.sdk.summary.summary import Summary
 
     run: Run | None
     config: Config
@@ -92,8 +92,8 @@ __all__ = [
 ]
 
 _LOADED_ON_DEMAND: dict[str, str] = {
-    "Artifact": "rewind_logger.sdk.artifact",
-    "ArtifactEntry": "rewind_logger.sdk.artifact_entry",
+    "Artifact": "rewind_logger.sdk.artifacts.artifact",
+    "ArtifactEntry": "rewind_logger.sdk.artifacts.entry",
     "Audio": "rewind_logger.sdk.media.audio",
     "Config": "rewind_logger.sdk.config",
     "Histogram": "rewind_logger.sdk.media.histogram",
@@ -102,11 +102,11 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "Image": "rewind_logger.sdk.media.image",
     "RewindLogger": "rewind_logger.lightning.logger",
     "RewindWarning": "rewind_logger.sdk.notice",
-    "Metric": "rewind_logger.sdk.metric",
+    "Metric": "rewind_logger.sdk.summary.metric",
     "Run": "rewind_logger.sdk.run",
     "Store": "rewind_logger.sdk.store",
     "StoredRun": "rewind_logger.sdk.stored",
-    "Summary": "rewind_logger.sdk.summary",
+    "Summary": "rewind_logger.sdk.summary.summary",
     "Table": "rewind_logger.sdk.media.table",
     "Text": "rewind_logger.sdk.media.text",
     "Video": "rewind_logger.sdk.media.video",

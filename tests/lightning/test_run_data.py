@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from rewind_logger import open_store
-from rewind_logger.sdk.openings import openings
+from rewind_logger.sdk.provenance.openings import openings
 from tests.lightning.small import checkpoint, every, fit, logger
 
 

@@ -18,10 +18,10 @@ import pytest
 from rewind_logger import Artifact, ConfigError, StorageError, StoredRun, TransientStorageError, init, open_store
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import run as run_module
-from rewind_logger.sdk import uploads
+from rewind_logger.sdk.artifacts import uploads
+from rewind_logger.sdk.artifacts.staging import Staging, clean
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.sdk.staging import Staging, clean
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import CountingStorage
 from rewind_logger.storage.memory import MemoryStorage

@@ -14,10 +14,10 @@ import pytest
 
 import rewind_logger
 from rewind_logger import open_store
-from rewind_logger.sdk import environment, git
-from rewind_logger.sdk.environment import Environment, decode, encode
-from rewind_logger.sdk.git import Git
-from rewind_logger.sdk.hardware import hardware
+from rewind_logger.sdk.provenance import environment, git
+from rewind_logger.sdk.provenance.environment import Environment, decode, encode
+from rewind_logger.sdk.provenance.git import Git
+from rewind_logger.sdk.provenance.hardware import hardware
 from rewind_logger.storage import open_storage
 from rewind_logger.types import RunRef
 from tests.conftest import Bucket

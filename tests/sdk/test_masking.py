@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewind_logger.sdk.masking import MAX_CHARACTERS, masked
+from rewind_logger.sdk.provenance.masking import MAX_CHARACTERS, masked
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import rewind_logger
 from rewind_logger.history import reader
 from rewind_logger.history.view import resolve
-from rewind_logger.sdk.openings import OPENED, Opening, openings
+from rewind_logger.sdk.provenance.openings import OPENED, Opening, openings
 from rewind_logger.storage import open_storage
 from rewind_logger.types import OPENING_CLOCK, Row, RunRef
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union
 from rewind_logger.errors import RewindError
 from rewind_logger.lightning.checkpoint import read_checkpoint
 from rewind_logger.lightning.position import CheckpointInfo
-from rewind_logger.sdk.artifact import Artifact
+from rewind_logger.sdk.artifacts.artifact import Artifact
 from rewind_logger.sdk.run import Run
 from rewind_logger.storage.external import read_chunks
 

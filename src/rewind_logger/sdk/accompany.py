@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rewind_logger.sdk.companion import Companion, Companions
 from rewind_logger.sdk.console.console import Console
-from rewind_logger.sdk.environment_recorder import EnvironmentRecorder
+from rewind_logger.sdk.provenance.recorder import EnvironmentRecorder
 from rewind_logger.sdk.system.system import System
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from rewind_logger.errors import CorruptError
-from rewind_logger.sdk.openings import openings
+from rewind_logger.sdk.provenance.openings import openings
 from rewind_logger.types import OPENING_CLOCK, Row
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.sdk.artifact import Artifact
+from rewind_logger.sdk.artifacts.artifact import Artifact
 from rewind_logger.sdk.config import Config
-from rewind_logger.sdk.metric import Metric
 from rewind_logger.sdk.run import Run
-from rewind_logger.sdk.summary import Summary
+from rewind_logger.sdk.summary.metric import Metric
+from rewind_logger.sdk.summary.summary import Summary
 
 _last: Run | None = None
 

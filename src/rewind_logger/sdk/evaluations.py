@@ -11,7 +11,7 @@ from rewind_logger.history.evaluation import StoredEvaluation
 from rewind_logger.history.view import View
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.media.stored import MediaList
-from rewind_logger.sdk.summary import Summary
+from rewind_logger.sdk.summary.summary import Summary
 from rewind_logger.storage.base import Storage
 
 

@@ -10,9 +10,10 @@ from rewind_logger.format.aggregates import Aggregates
 from rewind_logger.history import reader
 from rewind_logger.history.opening import Opened, built_on
 from rewind_logger.history.view import View
-from rewind_logger.sdk import explicit, metadata, metric
+from rewind_logger.sdk import metadata
 from rewind_logger.sdk.metadata import Metadata
-from rewind_logger.sdk.metric import Metrics
+from rewind_logger.sdk.summary import explicit, metric
+from rewind_logger.sdk.summary.metric import Metrics
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Row, Scalar
 

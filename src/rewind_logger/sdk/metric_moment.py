@@ -8,8 +8,9 @@ from rewind_logger.errors import PositionError, RewindError
 from rewind_logger.format.aggregates import of_points
 from rewind_logger.history import catalog, reader
 from rewind_logger.history.view import View, resolve
-from rewind_logger.sdk import metric, moment
+from rewind_logger.sdk import moment
 from rewind_logger.sdk.moment import Moment
+from rewind_logger.sdk.summary import metric
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from rewind_logger.errors import RunNotFoundError
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
-from rewind_logger.sdk.openings import Opening, opening_of
+from rewind_logger.sdk.provenance.openings import Opening, opening_of
 from rewind_logger.sdk.state import State, state
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RevisionRecord, RunRef

@@ -15,23 +15,24 @@ from typing import Any, Literal
 from rewind_logger.errors import ConfigError, FencedError, PositionError, StorageError
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
-from rewind_logger.sdk import notice, open_runs, openings
+from rewind_logger.sdk import notice, open_runs
 from rewind_logger.sdk.absent import Advising
 from rewind_logger.sdk.accompany import accompany
-from rewind_logger.sdk.artifact_log import ArtifactLog
+from rewind_logger.sdk.artifacts.log import ArtifactLog
+from rewind_logger.sdk.artifacts.of_runs import LogsArtifacts
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
-from rewind_logger.sdk.live_summary import LiveSummary
 from rewind_logger.sdk.metadata import Labels, to_values
 from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.sdk.notice import RewindWarning
 from rewind_logger.sdk.plain import Json
-from rewind_logger.sdk.run_artifacts import LogsArtifacts
+from rewind_logger.sdk.provenance import openings
 from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.sdk.step_sync import StepSync
-from rewind_logger.sdk.summarized import Summarized
+from rewind_logger.sdk.summary.live import LiveSummary
+from rewind_logger.sdk.summary.step_sync import StepSync
+from rewind_logger.sdk.summary.summarized import Summarized
 from rewind_logger.types import OPENING_CLOCK, RunRef, Scalar
 
 LOG = logging.getLogger("rewind_logger")

@@ -10,24 +10,24 @@ from rewind_logger.errors import ConfigError
 from rewind_logger.history import reader, snapshots
 from rewind_logger.history.heartbeat import last_beat
 from rewind_logger.history.view import View, resolve
-from rewind_logger.sdk import explicit, metric
 from rewind_logger.sdk.address import Address
+from rewind_logger.sdk.artifacts.of_runs import HasArtifacts
 from rewind_logger.sdk.checkpoints import Checkpoint, checkpoints
 from rewind_logger.sdk.config_changes import ConfigChange, config_changes
 from rewind_logger.sdk.console.lines import ConsoleHistory
-from rewind_logger.sdk.environment import Environment, environment_of
 from rewind_logger.sdk.evaluations import Evaluation, evaluations
 from rewind_logger.sdk.forks import Fork, forks
 from rewind_logger.sdk.frames import History
 from rewind_logger.sdk.media.stored import MediaList
 from rewind_logger.sdk.metadata import Metadata, fold
-from rewind_logger.sdk.metric import Metrics
-from rewind_logger.sdk.openings import openings
+from rewind_logger.sdk.provenance.environment import Environment, environment_of
+from rewind_logger.sdk.provenance.openings import openings
+from rewind_logger.sdk.provenance.runtime import runtime
 from rewind_logger.sdk.revisions import Revisions, lineage, revisions
-from rewind_logger.sdk.run_artifacts import HasArtifacts
-from rewind_logger.sdk.runtime import runtime
 from rewind_logger.sdk.state import State, state
-from rewind_logger.sdk.summary import Summary, summarize
+from rewind_logger.sdk.summary import explicit, metric
+from rewind_logger.sdk.summary.metric import Metrics
+from rewind_logger.sdk.summary.summary import Summary, summarize
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, Row, Stream
 

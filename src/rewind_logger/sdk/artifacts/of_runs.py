@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.sdk import artifact_lookup
-from rewind_logger.sdk.artifact import Artifact
-from rewind_logger.sdk.artifact_log import ArtifactLog
-from rewind_logger.sdk.artifact_rows import Version, Versions
+from rewind_logger.sdk.artifacts import lookup
+from rewind_logger.sdk.artifacts.artifact import Artifact
+from rewind_logger.sdk.artifacts.log import ArtifactLog
+from rewind_logger.sdk.artifacts.rows import Version, Versions
 from rewind_logger.storage.base import Storage
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class HasArtifacts:
     @property
     def artifacts(self) -> list[Artifact]:
         """Every version of every artifact that was logged up to here, in the order in which they were logged."""
-        versions = artifact_lookup.visible(self._storage, self._view())
+        versions = lookup.visible(self._storage, self._view())
         return [Artifact._stored(self._storage, version, versions.aliases(version)) for version in versions.logged]
 
     def artifact(self, name: str) -> Artifact:
@@ -118,15 +118,15 @@ class HasArtifacts:
         Raises:
             ArtifactNotFoundError: If there is none such up to here; the message names those that there are.
         """
-        _, bare, which = artifact_lookup.split(name)
-        versions = artifact_lookup.visible(self._storage, self._view())
-        version = artifact_lookup.find_in(versions, bare, which, str(self))
+        _, bare, which = lookup.split(name)
+        versions = lookup.visible(self._storage, self._view())
+        version = lookup.find_in(versions, bare, which, str(self))
         return Artifact._stored(self._storage, version, versions.aliases(version))
 
     @property
     def used_artifacts(self) -> list[Artifact]:
         """The artifacts that were used up to here."""
-        return used(self._storage, artifact_lookup.visible(self._storage, self._view()))
+        return used(self._storage, lookup.visible(self._storage, self._view()))
 
     @abstractmethod
     def _view(self) -> View:

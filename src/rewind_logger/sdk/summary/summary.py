@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rewind_logger.format.aggregates import Aggregate, Aggregates
-from rewind_logger.sdk.metric import Metric, Metrics
+from rewind_logger.sdk.summary.metric import Metric, Metrics
 from rewind_logger.types import Scalar
 
 

@@ -12,7 +12,7 @@ from rewind_logger.history import reader
 from rewind_logger.history.heartbeat import last_beat
 from rewind_logger.history.reader import File
 from rewind_logger.history.view import View
-from rewind_logger.sdk.openings import OPENED, Opening, kept, opening_of
+from rewind_logger.sdk.provenance.openings import OPENED, Opening, kept, opening_of
 from rewind_logger.sdk.state import closing_mark
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import OPENING_CLOCK, Row, Stream

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rewind_logger.sdk import metric
 from rewind_logger.sdk.labelled import Labelled
-from rewind_logger.sdk.live_summary import LiveSummary
-from rewind_logger.sdk.metric import Metric
-from rewind_logger.sdk.step_sync import StepSync
+from rewind_logger.sdk.summary import metric
+from rewind_logger.sdk.summary.live import LiveSummary
+from rewind_logger.sdk.summary.metric import Metric
+from rewind_logger.sdk.summary.step_sync import StepSync
 
 
 class Summarized(Labelled):

@@ -14,11 +14,12 @@ from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
 from rewind_logger.history.journal import journal_root
-from rewind_logger.sdk import artifact_lookup, notice, staging
-from rewind_logger.sdk.artifact import Artifact, Logged
-from rewind_logger.sdk.artifact_draft import File, gone
-from rewind_logger.sdk.artifact_names import check_aliases
-from rewind_logger.sdk.artifact_rows import (
+from rewind_logger.sdk import notice
+from rewind_logger.sdk.artifacts import lookup, staging
+from rewind_logger.sdk.artifacts.artifact import Artifact, Logged
+from rewind_logger.sdk.artifacts.draft import File, gone
+from rewind_logger.sdk.artifacts.names import check_aliases
+from rewind_logger.sdk.artifacts.rows import (
     Version,
     Versions,
     alias_values,
@@ -26,9 +27,9 @@ from rewind_logger.sdk.artifact_rows import (
     logged_values,
     used_values,
 )
+from rewind_logger.sdk.artifacts.uploads import Upload, Uploads, each
 from rewind_logger.sdk.companion import Companion
 from rewind_logger.sdk.plain import plain
-from rewind_logger.sdk.uploads import Upload, Uploads, each
 from rewind_logger.types import OPENING_CLOCK, Row, Scalar
 
 if TYPE_CHECKING:
@@ -306,17 +307,17 @@ class ArtifactLog(Companion):
 
     def _find(self, text: str) -> Artifact:
         """Return an artifact of the run's own history, or else of another run."""
-        place, name, which = artifact_lookup.split(text)
+        place, name, which = lookup.split(text)
         if place is None:
             if self._uploads is not None:
                 self._uploads.wait_all()
             versions = self.versions()
             if name in versions.by_name:
-                version = artifact_lookup.find_in(versions, name, which, f"run {self._run._ref}")
+                version = lookup.find_in(versions, name, which, f"run {self._run._ref}")
                 return self._own(version, versions.aliases(version))
         if self._run._spec.disabled:
             raise ConfigError(f"use_artifact({text!r}): a run with mode='disabled' has no store to look into.")
-        return artifact_lookup.elsewhere(self._storage, self._run._ref, text)
+        return lookup.elsewhere(self._storage, self._run._ref, text)
 
     def _own(self, version: Version, aliases: list[str]) -> Artifact:
         logged = Logged(

@@ -13,12 +13,12 @@ from rewind_logger.errors import ArtifactNotFoundError, ConfigError
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
-from rewind_logger.sdk import artifact_download
-from rewind_logger.sdk.artifact_draft import Draft
-from rewind_logger.sdk.artifact_entry import ArtifactEntry
-from rewind_logger.sdk.artifact_names import check_aliases, is_label, is_name, plain_metadata
-from rewind_logger.sdk.artifact_rows import Version
-from rewind_logger.sdk.drafted import Drafted
+from rewind_logger.sdk.artifacts import downloading
+from rewind_logger.sdk.artifacts.draft import Draft
+from rewind_logger.sdk.artifacts.drafted import Drafted
+from rewind_logger.sdk.artifacts.entry import ArtifactEntry
+from rewind_logger.sdk.artifacts.names import check_aliases, is_label, is_name, plain_metadata
+from rewind_logger.sdk.artifacts.rows import Version
 from rewind_logger.storage.base import Storage
 
 
@@ -282,7 +282,7 @@ class Artifact(Drafted):
         """
         folder, logged = self._root(root), self._require()
         entries = {name: entry for name, entry in self._read().items() if name.startswith(path_prefix or "")}
-        artifact_download.download(logged.storage, entries, folder)
+        downloading.download(logged.storage, entries, folder)
         return str(folder)
 
     def file(self, root: str | os.PathLike[str] | None = None) -> str:
@@ -305,7 +305,7 @@ class Artifact(Drafted):
         Raises:
             CorruptError: If it does not; the message names a file.
         """
-        artifact_download.verify(self._read(), self._root(root))
+        downloading.verify(self._read(), self._root(root))
 
     # Within
 
@@ -346,7 +346,7 @@ class Artifact(Drafted):
             raise ConfigError(f"{self!r} was logged with mode='disabled': it is nowhere, and cannot be read.")
         if self._entries is None:
             version = logged.version()
-            entries = artifact_download.read_manifest(logged.storage, version.manifest, version.label)
+            entries = downloading.read_manifest(logged.storage, version.manifest, version.label)
             self._entries = dict(sorted(entries.items()))
         return self._entries
 
@@ -356,5 +356,5 @@ class Artifact(Drafted):
     def _fetch(self, entry: ArtifactEntry, root: str | None) -> Path:
         """Download one file."""
         folder, logged = self._root(root), self._require()
-        artifact_download.download(logged.storage, {entry.path: entry.entry}, folder)
+        downloading.download(logged.storage, {entry.path: entry.entry}, folder)
         return folder / entry.path

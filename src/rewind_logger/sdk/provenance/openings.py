@@ -20,7 +20,7 @@ from typing import Any
 
 from rewind_logger._version import __version__
 from rewind_logger.history.opening import Opened
-from rewind_logger.sdk.masking import command_line
+from rewind_logger.sdk.provenance.masking import command_line
 from rewind_logger.types import Position, Row, Scalar
 
 OPENED = "opened"

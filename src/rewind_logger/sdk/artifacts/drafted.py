@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.format.manifest import Entry
-from rewind_logger.sdk.artifact_draft import Draft, Policy
-from rewind_logger.sdk.artifact_entry import ArtifactEntry
+from rewind_logger.sdk.artifacts.draft import Draft, Policy
+from rewind_logger.sdk.artifacts.entry import ArtifactEntry
 
 
 class Drafted:

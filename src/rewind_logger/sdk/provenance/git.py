@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewind_logger.sdk.masking import without_secrets
+from rewind_logger.sdk.provenance.masking import without_secrets
 from rewind_logger.storage.redact import public_url
 
 MAX_DIFF_BYTES = 1 << 20

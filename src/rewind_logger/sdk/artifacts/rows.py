@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewind_logger.errors import CorruptError
-from rewind_logger.sdk.artifact_names import LATEST, is_name, parse_version
+from rewind_logger.sdk.artifacts.names import LATEST, is_name, parse_version
 from rewind_logger.sdk.plain import Json
 from rewind_logger.types import Row, Scalar
 

@@ -7,9 +7,9 @@ from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk import moment
-from rewind_logger.sdk.artifact import Artifact
-from rewind_logger.sdk.artifact_names import LATEST, parse_version
-from rewind_logger.sdk.artifact_rows import Version, Versions, fold
+from rewind_logger.sdk.artifacts.artifact import Artifact
+from rewind_logger.sdk.artifacts.names import LATEST, parse_version
+from rewind_logger.sdk.artifacts.rows import Version, Versions, fold
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 

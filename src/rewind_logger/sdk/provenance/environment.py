@@ -21,10 +21,10 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.history import blobs
-from rewind_logger.sdk import git
-from rewind_logger.sdk.git import Git
-from rewind_logger.sdk.hardware import Hardware, hardware
-from rewind_logger.sdk.openings import Opening, opening_of, openings
+from rewind_logger.sdk.provenance import git
+from rewind_logger.sdk.provenance.git import Git
+from rewind_logger.sdk.provenance.hardware import Hardware, hardware
+from rewind_logger.sdk.provenance.openings import Opening, opening_of, openings
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Row, Scalar
 

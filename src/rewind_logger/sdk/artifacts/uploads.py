@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from rewind_logger.errors import RewindError, StorageError, TransientStorageError
 from rewind_logger.history import blobs
-from rewind_logger.sdk import notice, staging
+from rewind_logger.sdk import notice
+from rewind_logger.sdk.artifacts import staging
 from rewind_logger.storage.base import Storage
 
 T = TypeVar("T")

@@ -8,11 +8,11 @@ from typing import Any
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.format.aggregates import Aggregates
-from rewind_logger.sdk import explicit, metric
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
-from rewind_logger.sdk.metric import Definition, Metric, Metrics
-from rewind_logger.sdk.summary import Summary, summarize
+from rewind_logger.sdk.summary import explicit, metric
+from rewind_logger.sdk.summary.metric import Definition, Metric, Metrics
+from rewind_logger.sdk.summary.summary import Summary, summarize
 from rewind_logger.types import OPENING_CLOCK, Scalar
 
 Event = dict[str, Scalar]

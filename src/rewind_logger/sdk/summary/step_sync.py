@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rewind_logger.format.values import flatten
-from rewind_logger.sdk.metric import Metric, Metrics
+from rewind_logger.sdk.summary.metric import Metric, Metrics
 from rewind_logger.types import Scalar
 
 Put = Callable[[Any, "int | None", "int | None"], None]

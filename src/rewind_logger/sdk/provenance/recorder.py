@@ -7,8 +7,8 @@ import threading
 
 from rewind_logger.history.opening import Opened
 from rewind_logger.history.writer import Writer
-from rewind_logger.sdk import environment
 from rewind_logger.sdk.companion import Companion
+from rewind_logger.sdk.provenance import environment
 from rewind_logger.types import OPENING_CLOCK
 
 LOG = logging.getLogger("rewind_logger")
