@@ -61,7 +61,7 @@ def test_never_refuses_a_run_that_is_there(url: str) -> None:
         ({"resume_from": "r1?_step=1", "fork_from": "r1?_step=1"}, "resume_from and fork_from exclude one another"),
         ({"step": 5}, "step= says where to go back to"),
         ({"step": 5, "resume": "must", "id": "r1"}, "step= says where to go back to"),
-        ({"mode": "offline"}, "mode='offline': leave it out .* or use mode='disabled'"),
+        ({"mode": "dryrun"}, "mode='dryrun': leave it out .* or use mode='disabled'"),
         ({"on_backward_step": "drop"}, "use 'keep' or 'error'"),
         ({"id": "a/b"}, "The run id 'a/b' cannot be used"),
         ({"id": ".."}, "The run id '..' cannot be used"),
