@@ -42,8 +42,8 @@ class Line:
 
     @property
     def newest_clock(self) -> int:
-        """The largest clock of anything in it."""
-        return max((event.clock for event in self.events), default=-1)
+        """The largest clock of anything in it; what came by itself after the last step is no reason for a revision."""
+        return max((event.clock - (event.kind in ("console", "system")) for event in self.events), default=-1)
 
     def cut_at(self, next_step: int) -> Line:
         """The line as of a position (exclusive)."""

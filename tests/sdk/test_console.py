@@ -119,14 +119,26 @@ def test_it_rewinds_with_the_run(any_url: str) -> None:
     assert texts(any_url, "p/f") == [*[f"step {step}" for step in range(6)], "a fork"]
 
 
-def test_what_was_printed_after_the_last_step_is_cut_off_too(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_printed_after_the_last_step_is_no_reason_for_a_revision(url: str) -> None:
     with init(dir=url, id="r", **OFF) as run:
         run.log({"loss": 1.0})
         print("the end")
     with init(dir=url, resume_from="r?_step=0", **OFF) as run:
+        assert (run.revision, run.step) == (1, 1)
+        print("on")
+    assert texts(url) == ["the end", "on"]
+    assert texts(url, "p/r?_step=0") == []
+
+
+def test_what_was_printed_in_a_later_step_is(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with init(dir=url, id="r", **OFF) as run:
+        run.log({"loss": 1.0})
+        run.log({}, step=3)
+        print("a step of which nothing was logged")
+    with init(dir=url, resume_from="r?_step=0", **OFF) as run:
         assert run.revision == 2
     assert "rewound to step 0; what was printed or set since is archived as r@1." in capsys.readouterr().err
-    assert (texts(url), texts(url, "p/r@1")) == ([], ["the end"])
+    assert (texts(url), texts(url, "p/r@1")) == ([], ["a step of which nothing was logged"])
 
 
 def test_lines_stay_apart_where_many_terms_were_put_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ class Base:
     start: int
     """The clock at which the term begins (inclusive): the position of this opening."""
     newest_clock: int = -1
-    """No row of the lineage has a larger clock."""
+    """No row of the lineage has a larger clock, but for what came by itself, which may stand one beyond."""
     lineage: tuple[Entry, ...]
     """The earlier folders that it builds on, oldest first, each sealed."""
     plan: Plan = field(default_factory=dict)

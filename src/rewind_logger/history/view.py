@@ -16,6 +16,10 @@ from rewind_logger.types import OPENING_CLOCK, Entry, RevisionRecord, RunRef, St
 STREAMS_OF_STEPS: tuple[Stream, ...] = ("metrics", "media", "checkpoints")
 """Whose rows say that a step was done."""
 
+PASSIVE_STREAMS: tuple[Stream, ...] = ("console", "system")
+"""Whose rows come by themselves, after the last step too: those that stand at the very position of a cut, and so before
+the end of the step to come, are no reason for a new revision where nothing else is cut off."""
+
 LONG_LINEAGE = 64
 """A lineage with more entries than this may have a shorter one beside it (see `compact.merge_ancestors`)."""
 
@@ -36,7 +40,7 @@ class View:
     next_step: int
     """One past the last step: the position of the view's end."""
     newest_clock: int
-    """No row has a larger clock; −1 where there is none."""
+    """No row has a larger clock, but for those of passive streams, which may stand one beyond; −1 without any."""
     revisions: tuple[RevisionRecord, ...]
     """Every revision of the run, the present one last."""
     folder: str
@@ -149,7 +153,11 @@ def of_term(
         plan=plan,
         start=base.start,
         next_step=next_step,
-        newest_clock=max(base.newest_clock, *end.last_clock.values(), OPENING_CLOCK),
+        newest_clock=max(
+            base.newest_clock,
+            *(last - (stream in PASSIVE_STREAMS) for stream, last in end.last_clock.items()),
+            OPENING_CLOCK,
+        ),
         revisions=revisions,
         folder=folder,
     )
