@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger import ConfigError, PositionError, RunExistsError, open_store
+from rewind_logger import ConfigError, PositionError, RunExistsError, init, open_store
 from tests.lightning.small import checkpoint, column, every, exact, fit, logger
 
 
@@ -108,6 +108,19 @@ def test_a_fork_into_another_store_copies_the_rows(
     assert "were copied, since they lie in another store" in capsys.readouterr().err
     fit(logger(other, "c", fork_from=open_store(parent).run("p/a?_step=4")), tmp_path, steps=3)
     assert column(other, "p/c") == {**exact(5), 5: 0, 6: 1, 7: 2}
+
+
+def test_fork_from_a_checkpoint_of_another_store(parent: str, tmp_path: Path) -> None:
+    other, start = str(tmp_path / "other"), checkpoint(parent, "p/a", 5)
+    for _ in range(2):
+        fit(logger(other, "b", fork_from=start), tmp_path, every(2), steps=8, ckpt_path=start)
+        assert column(other, "p/b") == exact(8)
+    fit(logger(other, "b", fork_from=start), tmp_path, steps=9, ckpt_path=checkpoint(other, "p/b", 6))
+    assert column(other, "p/b") == exact(9)
+    with init(dir=other, project="p", id="c", fork_from=start) as run:
+        assert (run.step, run.config["lr"]) == (5, 0.1)
+    with pytest.raises(ConfigError, match="lies in another store"):
+        init(dir=other, project="p", resume_from=start)
 
 
 def test_the_same_command_finds_a_fork_into_another_store_again(parent: str, tmp_path: Path) -> None:

@@ -46,7 +46,24 @@ import sys, warnings
 from pathlib import Path
 
 warnings.simplefilter("ignore")
+from lightning.pytorch import Callback
+from rewind_logger import Artifact
 from tests.lightning.small import every, fit, logger
+
+class Everywhere(Callback):  # uses the run on every rank
+    def on_train_batch_end(self, trainer, *_):
+        run, rank = trainer.logger.experiment, trainer.global_rank
+        assert run.id == trainer.logger.version
+        run.log({"rank": rank})
+        run.config.update({"rank": rank})
+        run.config.nested = {"rank": rank}
+        run.define_metric("rank", summary="max")
+        run.summary["rank by hand"] = rank
+        run.tags = [*run.tags, f"of {rank}"]
+        artifact = Artifact("of-each", type="data")
+        with artifact.new_file("rank.txt") as file:
+            file.write(str(rank))
+        run.log_artifact(artifact)
 
 def main():
     folder, store, strategy = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -55,7 +72,7 @@ def main():
     first.log_hyperparams({"lr": 0.1})
     first.log_metrics({"early": 1.0})
     if strategy == "ddp":
-        fit(first, folder, every(3), steps=5, **options)
+        fit(first, folder, every(3), Everywhere(), steps=5, **options)
     else:  # what its children logged is not known here, and nothing is resumed
         fit(first, folder, every(3), steps=8, **options)
         return
@@ -94,7 +111,9 @@ def test_two_processes_of_ddp(store: str, tmp_path: Path) -> None:
     assert column(store, run.path) == exact(8)
     assert [one.cut for one in run.revisions] == [None, 3]
     assert sorted(one.next_step for one in run.checkpoints) == [3, 4, 8]
-    assert run.config == {"lr": 0.1}
+    assert run.config == {"lr": 0.1, "rank": 0, "nested": {"rank": 0}}
+    assert (run.summary["rank"], run.summary["rank by hand"]) == ({"max": 0}, 0), "what other ranks log goes nowhere"
+    assert [one.version for one in run.artifacts] == ["v0"]
     assert column(store, run.path, "early") == {0: 1.0}
     claims = len(list(Path(store, run.path, "m").iterdir()))
     assert claims == 2, "only rank 0 opened the run"

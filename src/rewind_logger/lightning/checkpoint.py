@@ -15,8 +15,9 @@ from rewind_logger.errors import ConfigError, CorruptError, PositionError
 from rewind_logger.history.reader import RangeFile
 from rewind_logger.lightning import mark
 from rewind_logger.lightning.mark import Mark
+from rewind_logger.lightning.marked import is_in, own_store
 from rewind_logger.lightning.position import position_of_checkpoint
-from rewind_logger.storage import open_storage
+from rewind_logger.storage import Storage, open_storage
 from rewind_logger.types import Position
 
 MOST_INDEX_BYTES = 1 << 30
@@ -67,8 +68,18 @@ def read_checkpoint(path: str | os.PathLike[str], storage_options: Mapping[str, 
     return Loaded.of(index, os.fspath(path))
 
 
-def read_position(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Position:
+def read_source(
+    path: str | os.PathLike[str], storage: Storage | None, storage_options: Mapping[str, Any] | None = None
+) -> tuple[Position, Storage | None]:
     """Return the position of a run that a checkpoint holds; of several runs, that of the trainer's first logger.
+
+    Args:
+        path: As for `read_checkpoint`.
+        storage: The store in which the run is looked for first; None to look for it nowhere.
+        storage_options: For the checkpoint, and for the store that it names.
+
+    Returns:
+        The position, and the store of its run if that is another one which can be read.
 
     Raises:
         PositionError: If the checkpoint was saved without this package, so that it names no run.
@@ -81,7 +92,11 @@ def read_position(path: str | os.PathLike[str], storage_options: Mapping[str, An
             f"{os.fspath(path)} does not say of which run it is: it was saved without Rewind Logger. Name the place in "
             f"the run instead{step}."
         )
-    return loaded.marks[0].position
+    first = loaded.marks[0]
+    if storage is None or is_in(first, storage):
+        return first.position, None
+    other = own_store(first, storage_options)
+    return first.position, None if other is None or other.url == storage.url else other
 
 
 _UNREADABLE = (

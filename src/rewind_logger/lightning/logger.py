@@ -9,13 +9,13 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, Optional, Union
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.logger import _add_prefix, _convert_params
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
 from rewind_logger.errors import ConfigError, FencedError, StorageError
 from rewind_logger.format.names import check_name
+from rewind_logger.history.opening import OpenRequest
 from rewind_logger.lightning import entry
 from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.evaluation import Evaluation
@@ -133,6 +133,7 @@ class RewindLogger(Logger, LogsMedia):
         self._storage_options = storage_options
         self._storage: Storage | None = None
         self._run: Run | None = None
+        self._idle: Run | None = None  # of a rank that does not write
         self._attachment: Attachment | None = None
         self._fit: Fit | None = None  # that is running, or was the last
         self._next_step: int | None = None  # the position at which the next fit begins
@@ -165,10 +166,18 @@ class RewindLogger(Logger, LogsMedia):
         return os.path.join(self._save_dir, self._name, self._id)
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> Run:
-        """The run, for everything that a logger has no method for; it is opened when `fit` begins to train."""
-        return self._active_run()
+        """The run, for everything that a logger has no method for; it is opened when `fit` begins to train.
+
+        On every rank but 0 it is one that takes everything and writes nothing, as with `mode="disabled"`.
+        """
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            return self._active_run()
+        if self._idle is None or self._idle._ref != self._ref:  # by now it is known which run it is
+            storage, config, labels = self._open_storage(), self._config, self._labels
+            self._idle = Run(RunSpec(storage=storage, run=self._ref, config=config, labels=labels, disabled=True))
+            self._idle._open(OpenRequest())
+        return self._idle
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -345,7 +354,7 @@ class RewindLogger(Logger, LogsMedia):
                 run.flush(PICKLE_WAIT_S)
         elif run is not None:
             state["_config"] = dict(run._given_config)
-        state.update(_run=None, _storage=None, _attachment=None, _fit=None, _waits=False)
+        state.update(_run=None, _idle=None, _storage=None, _attachment=None, _fit=None, _waits=False)
         return state
 
 

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rewind_logger.errors import ConfigError, RewindError, RunExistsError
+from rewind_logger.errors import ConfigError, RunExistsError
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, forking
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.lightning.checkpoint import Loaded
 from rewind_logger.lightning.mark import Mark
+from rewind_logger.lightning.marked import is_in, own_store
 from rewind_logger.sdk.source import Given, Source, find
-from rewind_logger.storage import Storage, open_storage
+from rewind_logger.storage import Storage
 from rewind_logger.types import Position, RunRef
 
 OnResume = Literal["rewind", "fork", "error"]
@@ -91,23 +92,15 @@ def resumed_run(wanted: Wanted) -> RunRef:
 
 
 def choose(wanted: Wanted, loaded: Loaded) -> tuple[Mark | None, bool]:
-    """Choose the mark of a checkpoint that is of the wanted run, and say whether its run lies in the wanted store.
-
-    A store may have been moved since, so a run is recognised by the nonce of the claim under which it was logging.
-    """
+    """Choose the mark of a checkpoint that is of the wanted run, and say whether its run lies in the wanted store."""
     if not loaded.marks:
         return None, False
     by_order = sorted(range(len(loaded.marks)), key=lambda index: index != wanted.index)
     marks = [loaded.marks[index] for index in by_order]
-    here = [mark for mark in marks if _is_in(mark, wanted.storage)]
+    here = [mark for mark in marks if is_in(mark, wanted.storage)]
     if wanted.named:
         here.sort(key=lambda mark: mark.run != wanted.run)
     return (here[0], True) if here else (marks[0], False)
-
-
-def _is_in(mark: Mark, storage: Storage) -> bool:
-    claim = claims.read(storage, RunPaths(mark.run), mark.claim)
-    return claim is not None and claim.nonce == mark.claim_nonce
 
 
 def _find(wanted: Wanted, given: Given, argument: str) -> Source:
@@ -128,7 +121,7 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
             f"fork_from={wanted.fork_from!r} is of {at.run} itself: give the fork another version, or use resume_from."
         )
     exists = claims.count(wanted.storage, RunPaths(wanted.run)) > 0
-    own = loaded is not None and any(mark.run == wanted.run and _is_in(mark, wanted.storage) for mark in loaded.marks)
+    own = loaded is not None and any(mark.run == wanted.run and is_in(mark, wanted.storage) for mark in loaded.marks)
     if exists and own:
         assert loaded is not None
         mark = next(mark for mark in loaded.marks if mark.run == wanted.run)
@@ -210,7 +203,7 @@ def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str,
     """Fork from a mark into `run`, or go back to the start of that fork if it exists."""
     source, notes = None, ()
     if not here:
-        source = _other_store(wanted, mark)
+        source = own_store(mark, wanted.storage_options)
         if source is None:
             note = (
                 f"The checkpoint is of run {mark.run} in {mark.store}, which cannot be read: {run} begins without that"
@@ -229,15 +222,6 @@ def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str,
             ) from None
         return Decision(run=run, request=OpenRequest(at=Position(run, None, mark.next_step), reason=reason))
     return Decision(run=run, request=OpenRequest(at=mark.position, reason=reason, source=source), notes=notes)
-
-
-def _other_store(wanted: Wanted, mark: Mark) -> Storage | None:
-    """Return the store that a mark names, if the run can still be read there."""
-    try:
-        storage = open_storage(mark.store, wanted.storage_options)
-        return storage if _is_in(mark, storage) else None
-    except RewindError:
-        return None
 
 
 def _began_as_fork(storage: Storage, run: RunRef) -> bool:

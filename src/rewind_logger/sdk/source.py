@@ -70,7 +70,7 @@ def find(
     if moment.is_checkpoint(given):
         if kept is not None:
             raise PositionError(f"{what} is a checkpoint, which holds its step: leave out step={step}.")
-        return Source(_of_checkpoint(given, storage_options), False)
+        return _of_checkpoint(given, storage, storage_options)
     text = os.fspath(given)
     if kept is None:
         return Source(metric_moment.parse(text, storage, project).position(project), True)
@@ -115,9 +115,11 @@ def _name(storage: Storage, run: RunRef) -> str | None:
         return None
 
 
-def _of_checkpoint(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Position:
+def _of_checkpoint(
+    path: str | os.PathLike[str], storage: Storage | None, storage_options: Mapping[str, Any] | None
+) -> Source:
     """Return the position that a checkpoint holds."""
     # By name, since that layer lies above this one. It reads a checkpoint without torch.
     checkpoints = importlib.import_module("rewind_logger.lightning.checkpoint")
-    position: Position = checkpoints.read_position(path, storage_options)
-    return position
+    position, other = checkpoints.read_source(path, storage, storage_options)
+    return Source(position, False, other)

@@ -1,0 +1,31 @@
+"""Where the run lies that a mark names.
+
+A store may have been moved since the checkpoint was saved, so a run is recognised by the nonce of the claim under which
+it was logging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rewind_logger.errors import RewindError
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import claims
+from rewind_logger.lightning.mark import Mark
+from rewind_logger.storage import Storage, open_storage
+
+
+def is_in(mark: Mark, storage: Storage) -> bool:
+    """Say whether the run that was logging lies in this store."""
+    claim = claims.read(storage, RunPaths(mark.run), mark.claim)
+    return claim is not None and claim.nonce == mark.claim_nonce
+
+
+def own_store(mark: Mark, storage_options: Mapping[str, Any] | None) -> Storage | None:
+    """Return the store that a mark names, if the run can still be read there."""
+    try:
+        storage = open_storage(mark.store, storage_options)
+        return storage if is_in(mark, storage) else None
+    except RewindError:
+        return None
