@@ -16,6 +16,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
+from rewind_logger.errors import ConfigError
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.plain import dumps, plain
 
@@ -61,6 +62,37 @@ def test_changes_are_reported_by_top_level_key() -> None:
         {"lr": 0.3},
     ]
     assert config.as_dict()["model"] == {"depth": 4, "width": 16}
+
+
+def test_a_dict_in_it_is_a_dict() -> None:
+    seen: list[Any] = []
+    values = {"lr": 0.1, "model": {"depth": 3, "norm": {"eps": 1e-5}, "layers": [1, 2]}}
+    config = Config(values, on_change=seen.append)
+    assert json.loads(json.dumps(dict(config))) == values
+    model = config["model"]
+    assert isinstance(model, dict) and model == values["model"] == {**model} and repr(model) == repr(values["model"])
+    for twin in (copy.deepcopy(model), copy.copy(model), pickle.loads(pickle.dumps(model))):
+        assert type(twin) is dict and twin == model
+        twin["norm"]["eps"] = 0
+    model["layers"].append(3)
+    assert seen == [] and config.as_dict() == values, "what comes out is a copy"
+
+    model = config["model"]
+    model["norm"]["eps"] = np.float32(0.5)
+    model.norm.eps = 0.25
+    model |= {"width": 8}
+    model.setdefault("width", 9)
+    model.update([("heads", (1, 2))], more={"a": {"b": 1}})
+    model.more.a.b = 2
+    assert [list(change) for change in seen] == [["model"]] * 5
+    assert seen[1]["model"]["norm"] == {"eps": 0.25}
+    assert config.as_dict()["model"] == model == seen[-1]["model"]
+    assert model["more"] == {"a": {"b": 2}} and model.heads == [1, 2]
+    with pytest.raises(AttributeError, match="has no 'dept' here; it has depth"):
+        _ = model.dept
+    for remove in (model.clear, model.popitem, lambda: model.pop("depth"), lambda: model.__delitem__("depth")):
+        with pytest.raises(ConfigError, match="can be changed, not removed"):
+            remove()
 
 
 def test_inherited_values_lie_below_and_are_looked_up_once_and_only_if_needed() -> None:

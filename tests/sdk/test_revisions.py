@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from IPython.lib.pretty import pretty
 
 import rewind_logger
 from rewind_logger import Run, open_store
@@ -98,6 +99,7 @@ def test_a_table_of_revisions_for_people(store: str) -> None:
     assert (cells[0], cells[3], cells[4]) == ("a@2", who, "p/a@1?_step=4")
     assert cells[5:] == ["5", "5", "7", "finished", "resume_from='a?_step=4'"]
     assert all(line == line.rstrip() for line in table)
+    assert pretty(open_store(store).run("p/a").revisions).splitlines() == table, "as a notebook shows it"  # type: ignore[no-untyped-call]
 
 
 def test_a_run_names_its_forks_and_where_they_began(store: str) -> None:

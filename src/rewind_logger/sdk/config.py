@@ -7,6 +7,7 @@ from typing import Any
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.sdk.plain import Json, plain
+from rewind_logger.sdk.section import Section
 
 Changes = dict[str, Json]
 """New values of top-level keys."""
@@ -16,7 +17,8 @@ class Config(Mapping[str, Any]):
     """The configuration of a run, by item or by attribute.
 
     Values are kept as JSON has them: what else is put in becomes text (see `plain`), and what comes out is a copy, so
-    that it always shows what was recorded. A nested dict is a `Config` itself. Keys can be changed, not removed.
+    that it always shows what was recorded. A nested dict is a `Section`: a dict whose changes are recorded too. Keys
+    can be changed, not removed.
 
     Example:
         >>> config = Config({"lr": 0.1, "model": {"depth": 3}})
@@ -55,7 +57,7 @@ class Config(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         value = self._all()[key]
         if isinstance(value, dict):
-            return Config(value, on_change=lambda changes: self._merge(key, changes))
+            return Section(value, lambda changes: self._merge(key, changes))
         return plain(value) if isinstance(value, list) else value
 
     def __getattr__(self, name: str) -> Any:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
+from typing import Any
 
 from rewind_logger.errors import RunNotFoundError
 from rewind_logger.history import reader
@@ -82,7 +83,7 @@ class Revision:
 
 
 class Revisions(list[Revision]):
-    """The revisions of a run, the present one last; `print` shows them as a table."""
+    """The revisions of a run, the present one last; `print` and notebooks show them as a table."""
 
     def __str__(self) -> str:
         """Return a table; what it says of rows, ends and people is looked up, in some requests a revision."""
@@ -113,6 +114,10 @@ class Revisions(list[Revision]):
             ).rstrip()
             for line in lines
         )
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show the table in IPython."""
+        printer.text(str(self))
 
 
 def revisions(storage: Storage, view: View) -> Revisions:
