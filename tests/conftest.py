@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.servers import S3Server, moto_server
+
+
+@pytest.fixture(autouse=True)
+def memory_is_forgotten() -> Iterator[None]:
+    """Empty `memory://` after each test: to list a folder of it takes a look at every object of the process."""
+    yield
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 class Bucket(NamedTuple):

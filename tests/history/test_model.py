@@ -22,7 +22,7 @@ from rewind_logger.history.writer import Writer
 from tests.history.model import Rules, Schedule
 
 PARTS = 50
-EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "32000"))
+EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "8000"))
 """Schedules of the long variants together."""
 
 ONE_AFTER_THE_OTHER: dict[str, Any] = {"writers": 1, "machines": 1, "kill": 0.02, "unflushed_counts": True, "look": 0.0}
@@ -67,7 +67,7 @@ def check(seeds: range, folder: Path, rules: Rules) -> Counter[str]:
 
 @pytest.mark.parametrize("part", range(4))
 def test_no_schedule_loses_an_acknowledged_row(part: int, tmp_path: Path) -> None:
-    seen = check(range(part * 60, part * 60 + 60), tmp_path, Rules())
+    seen = check(range(part * 40, part * 40 + 40), tmp_path, Rules())
     wild = ("new", "resumed", "rewound", "forked", "FencedError", "kills", "lost requests", "late requests", "looks")
     for kind in wild:
         assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"

@@ -21,6 +21,12 @@ from tests.history.processes import running
 from tests.sdk.test_console import OFF, driven, lines, texts
 
 
+@pytest.fixture(autouse=True)
+def nobody_else_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin as a process does: what another test left open may listen still."""
+    monkeypatch.setattr(tap, "_listeners", ())
+
+
 class Terminal(io.StringIO):
     """A stream that says that it is a terminal."""
 

@@ -78,7 +78,7 @@ def test_position_within_a_project() -> None:
         ("r1@", "names no revision after '@'"),
         ("r1@0?_step=1", "names the revision '0': revisions are numbered 1, 2, 3"),
         ("r1@two", "names the revision 'two'"),
-        ("r11.2", "names the revision '1@2'"),
+        ("r1@1@2", "names the revision '1@2'"),
         ("", "names no run"),
         ("?_step=3", "names no run"),
         ("w/x/y/z", "has 4 parts between slashes"),
