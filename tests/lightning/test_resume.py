@@ -282,6 +282,19 @@ def test_training_anew_in_a_run_that_exists_goes_on_and_says_so(
     assert "training begins anew in run p/a, which has 3 steps" in capsys.readouterr().err
 
 
+def test_last_is_not_found_in_a_store_elsewhere_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning does not look there. When it does, the page on Lightning has a sentence less."""
+    far = f"memory://{tmp_path.name}"
+    for _ in range(2):
+        fit(logger(far), tmp_path, every(2, save_last=True), steps=3, ckpt_path="last")
+    assert 'pass ckpt_path to fit, a path, for "last" is looked for on local disks only' in capsys.readouterr().err
+    assert len(column(far, "p/a")) == 6
+    fit(logger(far), tmp_path, steps=4, ckpt_path=f"{far}/p/a/checkpoints/last.ckpt")
+    assert column(far, "p/a") == exact(4)
+
+
 def test_a_store_that_was_moved_is_known_again(store: str, tmp_path: Path) -> None:
     fit(logger(store), tmp_path, every(5), steps=8)
     moved = str(Path(store).rename(tmp_path / "moved"))

@@ -194,9 +194,13 @@ class Fit(Attachment):
             for note in decision.notes:
                 notice.say(note)
             if opened.kind == "resumed" and opened.start and self.loaded is None:
+                # Lightning 2.6 looks for "last" with the file system of the current folder.
+                far = ', a path, for "last" is looked for on local disks only'
+                where = "" if self._run._storage.local_path else far
                 notice.say(
                     f"training begins anew in run {logger._ref}, which has {opened.start} steps: its rows go on from "
-                    "there. To resume, pass ckpt_path to fit; to keep them apart, give the logger another version."
+                    f"there. To resume, pass ckpt_path to fit{where}; to keep them apart, give the logger another "
+                    "version."
                 )
             if self.loaded is not None:
                 self._look_at(self.loaded, opened.start)
