@@ -252,6 +252,11 @@ class TestTable:
         with pytest.raises(ConfigError, match="no column 'c': it has a, b"):
             Table(columns=["c"], dataframe=frame)
 
+    @pytest.mark.parametrize("library", [pd, pl])
+    def test_a_frame_also_without_a_table_around_it(self, library: Any, url: str) -> None:
+        found = kept(url, library.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
+        assert found.kind == "table" and found.to_table().to_arrow().to_pydict() == {"a": [1, 2], "b": ["x", "y"]}
+
     def test_a_frame_can_be_added_to(self) -> None:
         table = Table(dataframe=pd.DataFrame({"a": [1]}))
         table.add_data(2)
