@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from rewind_logger import ConfigError, RewindLogger, RunExistsError, init, open_store
+from rewind_logger import Artifact, ConfigError, RewindLogger, RunExistsError, init, open_store
 from tests.lightning import processes
 from tests.lightning.small import BATCHES, Dies, DiesAt, Model, checkpoint, column, every, exact, fit, logger, trainer
 
@@ -216,6 +216,23 @@ class Told(Model):
         if self.trainer.sanity_checking:
             assert self.logger is not None
             self.logger.log_metrics({"sane": self.lr})
+
+
+def test_an_artifact_of_the_run_is_found_before_fit(store: str, tmp_path: Path) -> None:
+    data = Artifact("data", type="data")
+    with data.new_file("rows.txt") as file:
+        file.write("1")
+    first = logger(store)
+    first.experiment.log_artifact(data, aliases=["raw"])
+    fit(first, tmp_path, steps=3)
+    with init(dir=store, project="p", id="other") as other:
+        newer = Artifact("data", type="data")
+        with newer.new_file("rows.txt") as file:
+            file.write("2")
+        other.log_artifact(newer)
+    again = logger(store).experiment
+    assert Path(again.use_artifact("data").file(tmp_path / "here")).read_text() == "1", "its own, and not the newest"
+    assert again.use_artifact("data:raw").version == "v0"
 
 
 @pytest.mark.parametrize("same", [True, False])

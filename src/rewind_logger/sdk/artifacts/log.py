@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewind_logger.errors import ConfigError, RewindError, StorageError, TransientStorageError
+from rewind_logger.errors import (
+    ArtifactNotFoundError,
+    ConfigError,
+    RewindError,
+    RunNotFoundError,
+    StorageError,
+    TransientStorageError,
+)
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
@@ -317,6 +324,9 @@ class ArtifactLog(Companion):
                 return self._own(version, versions.aliases(version))
         if self._run._spec.disabled:
             raise ConfigError(f"use_artifact({text!r}): a run with mode='disabled' has no store to look into.")
+        if place is None and self._run._opened is None:  # that of a trainer is opened when training begins
+            with contextlib.suppress(RunNotFoundError, ArtifactNotFoundError):
+                return lookup.elsewhere(self._storage, self._run._ref, f"{self._run._ref}/{text}")
         return lookup.elsewhere(self._storage, self._run._ref, text)
 
     def _own(self, version: Version, aliases: list[str]) -> Artifact:
