@@ -354,6 +354,7 @@ class Run(LogsArtifacts, Summarized, Advising):
         return f"{what}: the row is kept at step {clock}, with {step} in the column `step`. {how} This is said once."
 
     def _is_closed(self) -> bool:
+        """Say whether nothing is logged any more, because the run is the parent's; raise if it is finished."""
         return self._state != "live" and self._refuses()
 
     def _run_id(self) -> str:
@@ -375,7 +376,7 @@ class Run(LogsArtifacts, Summarized, Advising):
 
     def _record_config(self, changes: dict[str, Json]) -> None:
         """Keep a change of the config: at the opening that is to come, or at the present step."""
-        if self._state != "live" and self._refuses():
+        if self._is_closed():
             return
         with self._lock:
             if self._opened is None:
@@ -385,7 +386,7 @@ class Run(LogsArtifacts, Summarized, Advising):
 
     def _annotate(self, event: dict[str, Scalar], at_opening: bool) -> bool:
         """Keep an event, at the present step or as the opening's own; return False if the run is not open yet."""
-        if self._state != "live" and self._refuses():
+        if self._is_closed():
             return True
         with self._lock:
             if self._opened is not None:
@@ -394,7 +395,7 @@ class Run(LogsArtifacts, Summarized, Advising):
 
     def _set_labels(self, labels: Labels) -> None:
         """Keep new labels, likewise."""
-        if self._state != "live" and self._refuses():
+        if self._is_closed():
             return
         with self._lock:
             given = labels.given()
