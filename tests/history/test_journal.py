@@ -8,6 +8,8 @@ import fcntl
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import StorageError, TransientStorageError
+from rewind_logger.history import journal, locks
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.faults import Fault, FaultyStorage, every
 from rewind_logger.storage.local import LocalStorage
@@ -252,3 +255,22 @@ def test_a_writer_leaves_no_open_file_behind(local: LocalStorage) -> None:
         writer.close()
         Writer(local, RUN).close()
     assert len(descriptors()) == before
+
+
+def test_one_that_is_being_made_is_not_taken_for_abandoned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the moment before it is locked another process looks for journals whose writers are gone."""
+    root, lock, seen = journal.journal_root(machine, RUN), locks._try_lock, []
+    look = "import sys, pathlib; from rewind_logger.history.abandoned import abandoned\n"
+    look += "with abandoned(pathlib.Path(sys.argv[1])) as found: print(len(found), end='')"
+
+    def look_and_lock(fd: int) -> bool:
+        seen.append(subprocess.run([sys.executable, "-c", look, str(root)], capture_output=True, check=True).stdout)
+        return lock(fd)
+
+    monkeypatch.setattr(locks, "_try_lock", look_and_lock)
+    writer = opened(machine)
+    monkeypatch.undo()
+    assert seen == [b"0"]
+    log(writer, [0])
+    end(writer)
+    assert read(machine) == line([0])

@@ -21,7 +21,7 @@ from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
 from tests.history.model import Rules, Schedule
 
-PARTS = 50
+PARTS = 12
 EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "8000"))
 """Schedules of the long variants together."""
 
