@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from rewind_logger import open_store
+from rewind_logger import RewindLogger, Text, init, open_store
 from tests.lightning import processes
 from tests.lightning.small import Model, checkpoint, column, every, exact, fit, logger, trainer
 
@@ -66,6 +66,27 @@ def test_without_a_checkpoint_the_end_of_the_run_is_evaluated(store: str, tmp_pa
     trainer(tmp_path, logger(store)).test(Model(), verbose=False)
     (one,) = open_store(store).run("p/a").evaluations
     assert (one.next_step, one.checkpoint) == (4, None)
+
+
+class LogsByHand(Callback):
+    """Logs through the run itself."""
+
+    def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        assert isinstance(trainer.logger, RewindLogger)
+        trainer.logger.experiment.log({"by hand": {"score": 1.0}, "said": Text("well")})
+
+
+def test_what_the_run_itself_is_given_is_part_of_the_evaluation(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, every(5), steps=8)
+    trainer(tmp_path, logger(store), LogsByHand()).test(Model(), ckpt_path=checkpoint(store, "p/a", 5), verbose=False)
+    with init(dir=store, project="p", id="a") as run:
+        assert run.step == 8 and "by hand/score" not in run.summary, "nothing is left behind for the run"
+    (evaluation,) = open_store(store).run("p/a").evaluations
+    assert evaluation.summary["by hand/score"] == 1.0
+    assert {item.to_text() for item in evaluation.media("said")} == {"well"}
+    # After a fit, and in a run that does not exist, it goes to the run.
+    trainer(tmp_path, logger(store, "new"), LogsByHand()).test(Model(), verbose=False)
+    assert open_store(store).run("p/new").summary["by hand/score"] == 1.0
 
 
 def test_a_checkpoint_with_weights_only_tells_where_it_stands(store: str, tmp_path: Path) -> None:

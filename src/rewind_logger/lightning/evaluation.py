@@ -51,6 +51,7 @@ class Evaluation(Attachment):
         self._writer: EvaluationWriter | None = None
         self._waiting: list[tuple[Mapping[str, Any], int | None]] = []  # for a store that is away
         self._read = False
+        self._run._diverted = self.log  # what `experiment.log` is given
 
     def log(self, values: Mapping[str, Any], step: int | None) -> None:
         """Log a row."""
@@ -70,6 +71,7 @@ class Evaluation(Attachment):
 
     def end(self) -> None:
         """Bring every row into the store."""
+        self._run._diverted = None
         self._pass_on()
         if self._writer is not None:
             try:

@@ -7,7 +7,7 @@ import operator
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -65,6 +65,7 @@ class Run(LogsArtifacts, Summarized, Advising):
         self._storage = spec.storage
         self._ref = spec.run
         self._driven = spec.driven
+        self._diverted: Callable[[Mapping[str, Any], int | None], None] | None = None  # takes rows until it is opened
         self._writer: Writer = (NullWriter if spec.disabled else Writer)(spec.storage, spec.run)
         self._append = self._writer.append
         self._lock = self._writer.lock
@@ -153,6 +154,9 @@ class Run(LogsArtifacts, Summarized, Advising):
             ConfigError: If the run is finished.
         """
         if self._state != "live" and self._refuses():
+            return
+        if self._diverted is not None and self._opened is None:
+            self._diverted(data, step)
             return
         behind: str | None = None
         with self._lock:
