@@ -306,7 +306,7 @@ def test_last_is_not_found_in_a_store_elsewhere_and_that_is_said(
     far = f"memory://{tmp_path.name}"
     for _ in range(2):
         fit(logger(far), tmp_path, every(2, save_last=True), steps=3, ckpt_path="last")
-    assert 'pass ckpt_path to fit, a path, for "last" is looked for on local disks only' in capsys.readouterr().err
+    assert "To resume, call fit with ckpt_path=logger.last_checkpoint; to keep" in capsys.readouterr().err
     assert len(column(far, "p/a")) == 6
     fit(logger(far), tmp_path, steps=4, ckpt_path=f"{far}/p/a/checkpoints/last.ckpt")
     assert column(far, "p/a") == exact(4)

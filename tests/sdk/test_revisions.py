@@ -18,6 +18,7 @@ from rewind_logger import Run, open_store
 from rewind_logger.history import claims, compact, opening, view, writer
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.writer import Writer
+from rewind_logger.sdk import revisions
 from rewind_logger.sdk.forks import Fork
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage import open_storage
@@ -100,6 +101,13 @@ def test_a_table_of_revisions_for_people(store: str) -> None:
     assert cells[5:] == ["5", "5", "7", "finished", "resume_from='a?_step=4'"]
     assert all(line == line.rstrip() for line in table)
     assert pretty(open_store(store).run("p/a").revisions).splitlines() == table, "as a notebook shows it"  # type: ignore[no-untyped-call]
+
+
+def test_a_table_shows_the_last_revisions(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revisions, "SHOWN", 2)
+    table = str(open_store(store).run("p/a").revisions).splitlines()
+    assert table[0] == "… and 3 before these"
+    assert [line.split()[0] for line in table[1:]] == ["revision", "a@4", "a@5"]
 
 
 def test_a_run_names_its_forks_and_where_they_began(store: str) -> None:

@@ -195,11 +195,10 @@ class Fit(Attachment):
                 notice.say(note)
             if opened.kind == "resumed" and opened.start and self.loaded is None:
                 # Lightning 2.6 looks for "last" with the file system of the current folder.
-                far = ', a path, for "last" is looked for on local disks only'
-                where = "" if self._run._storage.local_path else far
+                path = '"last"' if self._run._storage.local_path else "logger.last_checkpoint"
                 notice.say(
                     f"training begins anew in run {logger._ref}, which has {opened.start} steps: its rows go on from "
-                    f"there. To resume, pass ckpt_path to fit{where}; to keep them apart, give the logger another "
+                    f"there. To resume, call fit with ckpt_path={path}; to keep them apart, give the logger another "
                     "version."
                 )
             if self.loaded is not None:

@@ -21,6 +21,7 @@ from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.evaluation import Evaluation
 from rewind_logger.lightning.fit import Fit
 from rewind_logger.lightning.identity import default_id
+from rewind_logger.lightning.last import last_checkpoint
 from rewind_logger.lightning.media import LogsMedia
 from rewind_logger.lightning.models import LogModel
 from rewind_logger.lightning.resume import OnResume, Wanted, decide, resumed_run
@@ -164,6 +165,18 @@ class RewindLogger(Logger, LogsMedia):
     def log_dir(self) -> str:
         """The folder or URL of the run."""
         return os.path.join(self._save_dir, self._name, self._id)
+
+    @property
+    def last_checkpoint(self) -> str | None:
+        """The newest checkpoint of the run that can be loaded, None without one: for `fit(ckpt_path=...)`.
+
+        As `ckpt_path="last"`, but also in a bucket, where Lightning does not look, and without `save_last=True`; and
+        never one that was cut short by a kill, or that the run was rewound behind. It is looked up at each call.
+
+        Raises:
+            StorageError: If the store fails.
+        """
+        return last_checkpoint(self._open_storage(), self._ref, self._storage_options)
 
     @property
     def experiment(self) -> Run:

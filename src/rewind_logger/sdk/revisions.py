@@ -16,6 +16,9 @@ from rewind_logger.sdk.state import State, state
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RevisionRecord, RunRef
 
+SHOWN = 20
+"""Revisions that a table has at most."""
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -45,7 +48,7 @@ class Revision:
     @cached_property
     def rows(self) -> int:
         """How many rows of metrics are visible from it, those of its parents included."""
-        return self._count(self.number)
+        return self._count(self._view)
 
     @cached_property
     def rows_kept(self) -> int:
@@ -53,8 +56,8 @@ class Revision:
         if self.parent is None:
             return 0
         if self.cut is None:  # restored, and so whole
-            return self._count(int(self.parent.rpartition("@")[2]))
-        return self.rows - self._count(self.number, start=self.cut)
+            return self._count(self._of(int(self.parent.rpartition("@")[2])))
+        return self.rows - self._count(self._view, start=self.cut)
 
     @cached_property
     def rows_archived(self) -> int:
@@ -62,33 +65,40 @@ class Revision:
         if self.number == 1:
             return 0
         before = self._records[self.number - 2]
-        return self._count(before.number, start=_parting(self._records, before.number, self.number))
+        return self._count(self._of(before.number), start=_parting(self._records, before.number, self.number))
 
     @cached_property
     def state(self) -> State:
         """How it ended, or whether it is being written; as `StoredRun.state`."""
-        return state(self._storage, resolve(self._storage, self._run, self.number))
+        return state(self._storage, self._view)
 
     @cached_property
     def opening(self) -> Opening | None:
         """Who opened it, when, where and how; None if that was not recorded."""
-        for row in reader.read_rows(self._storage, resolve(self._storage, self._run, self.number), "events"):
+        for row in reader.read_rows(self._storage, self._view, "events"):
             opening = opening_of(row)
             if opening is not None and (opening.run, opening.revision) == (str(self._run), self.number):
                 return opening
         return None
 
-    def _count(self, number: int, start: int | None = None) -> int:
-        return reader.count(self._storage, resolve(self._storage, self._run, number), "metrics", start=start)
+    @cached_property
+    def _view(self) -> View:
+        return self._of(self.number)
+
+    def _of(self, number: int) -> View:
+        return resolve(self._storage, self._run, number)
+
+    def _count(self, view: View, start: int | None = None) -> int:
+        return reader.count(self._storage, view, "metrics", start=start)
 
 
 class Revisions(list[Revision]):
     """The revisions of a run, the present one last; `print` and notebooks show them as a table."""
 
     def __str__(self) -> str:
-        """Return a table; what it says of rows, ends and people is looked up, in some requests a revision."""
+        """Return a table of the last ones; what it says of rows, ends and people takes some requests a revision."""
         lines = [("revision", "created (UTC)", "by", "from", "kept", "archived", "rows", "state", "why")]
-        for one in self:
+        for one in self[-SHOWN:]:
             step = "" if one.cut is None else f"?_step={one.cut - 1}"
             opening = one.opening
             by = "" if opening is None else f"{opening.user or ''}@{opening.host or ''}"
@@ -107,7 +117,8 @@ class Revisions(list[Revision]):
             )
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         numbers = range(4, 7)
-        return "\n".join(
+        earlier = f"… and {len(self) - SHOWN:,} before these\n" if len(self) > SHOWN else ""
+        return earlier + "\n".join(
             "  ".join(
                 cell.rjust(width) if index in numbers else cell.ljust(width)
                 for index, (cell, width) in enumerate(zip(line, widths, strict=True))
