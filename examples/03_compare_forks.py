@@ -62,6 +62,7 @@ def train(name: str, lr: float, steps: int, fork_from: str | None = None) -> Non
 
 def main() -> None:
     """Train a base, fork it, compare."""
+    torch.manual_seed(0)
     train("base", lr=0.02, steps=60)
     for lr in (0.01, 0.1, 0.5):
         train(f"lr-{lr}", lr, steps=100, fork_from=CHECKPOINT)

@@ -62,17 +62,16 @@ def train(peak: float, checkpoint: str | None = None) -> float:
 
 def main() -> None:
     """Train, diverge, go back, train."""
+    torch.manual_seed(0)
     store = open_store("rewind_logs")
     peak = 2.0
     loss = train(peak)
     while not loss < 1e3:
         run = store.run("lines/a")
-        rows = run.history("loss").to_pandas()
-        last_good = int(rows["_step"][rows["loss"] < 0.1].max())
-        checkpoint = max(
-            (saved for saved in run.checkpoints if saved.next_step <= last_good), key=lambda saved: saved.next_step
-        )
-        print(f"Diverged at step {last_good + 1}: back to {checkpoint.next_step}, with half of the learning rate.")
+        rows = run.history("loss").to_arrow().to_pydict()
+        _, best = min(zip(rows["loss"], rows["_step"], strict=True))
+        checkpoint = [saved for saved in run.checkpoints if saved.next_step <= best][-1]
+        print(f"Diverged after step {best}: back to {checkpoint.next_step}, with half of the learning rate.")
         peak /= 2
         # The path is all there is to it: the model is loaded, the run rewound, and the hyperparameter changed.
         loss = train(peak, checkpoint.path)

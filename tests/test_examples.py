@@ -64,7 +64,7 @@ def retried(store: Store, printed: str) -> None:
     before, after = columns(store, "lines/a@1")["loss"], columns(store, "lines/a")["loss"]
     assert before[:40] == after[:40], "the checkpoint is of step 40"
     assert max(before) > 1e3 > 1e-3 > after[-1]
-    assert "Diverged at step " in printed
+    assert "Diverged after step " in printed
     assert "\na@1: peak 2.0, last loss " in printed
     assert "\na@2: peak 1.0, last loss " in printed
 
