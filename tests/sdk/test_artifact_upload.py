@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from rewind_logger import Artifact, ConfigError, StorageError, StoredRun, TransientStorageError, init, open_store
+from rewind_logger.history import locks
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import run as run_module
 from rewind_logger.sdk.artifacts import uploads
@@ -418,3 +420,22 @@ def test_what_a_living_process_has_waiting_is_left_alone(far: Far, spool: Path, 
     gate.open.set()
     artifact.wait(60)
     run.finish()
+
+
+def test_what_is_just_being_staged_is_left_alone(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the moment before it is locked another process looks for what was left waiting."""
+    look = "import sys, pathlib as p; from rewind_logger.sdk.artifacts.staging import clean; clean(p.Path(sys.argv[1]))"
+    staging, lock = Staging(spool), locks._try_lock
+
+    def look_and_lock(fd: int) -> bool:
+        subprocess.run([sys.executable, "-c", look, str(spool)], check=True)
+        return lock(fd)
+
+    monkeypatch.setattr(locks, "_try_lock", look_and_lock)
+    folder = staging.begin("an artifact")
+    monkeypatch.undo()
+    assert (folder / "artifact").read_text() == "an artifact"
+    subprocess.run([sys.executable, "-c", look, str(spool)], check=True)
+    assert folder.is_dir(), "it is seen to be ours"
+    staging.discard(folder)
+    assert not spool.exists()

@@ -324,26 +324,12 @@ class Journal:
             return
         try:
             _make(self._folder)
-            self._owner_fd = self._lock_owner(self._folder / OWNER)
+            who = {"host": socket.gethostname(), "pid": os.getpid(), "created_ms": int(time.time() * 1000)}
+            self._owner_fd = locks.create(self._folder / OWNER, json.dumps({**who, **self._about}).encode())
             for n in self._claims:
                 (self._folder / f"claimed-{n:08d}").touch()
         except OSError as error:
             self._fall_back(error)
-
-    def _lock_owner(self, path: Path) -> int:
-        """Make the file that says who writes the journal. It appears locked, or others would take it for abandoned."""
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "created_ms": int(time.time() * 1000)}
-        unseen = path.with_name(f"{OWNER}.new")
-        fd = locks.acquire(unseen)
-        assert fd is not None  # nobody else knows the name
-        locks.moved(unseen, path)
-        try:
-            os.write(fd, json.dumps({**who, **self._about}).encode())
-            unseen.rename(path)
-        except OSError:
-            locks.release(fd, path)
-            raise
-        return fd
 
     def _close_file(self) -> None:
         # Forgotten first: after a Ctrl-C in between, its number may come to be that of another file.

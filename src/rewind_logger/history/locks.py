@@ -53,6 +53,27 @@ def acquire(path: Path, *, create: bool = True) -> int | None:
         return fd
 
 
+def create(path: Path, content: bytes = b"") -> int:
+    """Make a file that appears with its content and locked, and return its descriptor.
+
+    Whoever saw it before it was locked would think that its owner is gone, and take it.
+
+    Raises:
+        OSError: If it cannot be made or locked.
+    """
+    unseen = path.with_name(f"{path.name}.new")
+    fd = acquire(unseen)
+    assert fd is not None  # nobody else knows the name
+    moved(unseen, path)
+    try:
+        os.write(fd, content)
+        unseen.rename(path)
+    except OSError:
+        release(fd, path)
+        raise
+    return fd
+
+
 def look(path: Path) -> tuple[bool, bytes] | None:
     """Tell whether somebody holds a file's lock, and what is in a file that nobody holds.
 

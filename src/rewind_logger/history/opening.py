@@ -268,7 +268,7 @@ def build(
         plan=planned(parent_view.plan, lineage),
         revisions=revisions,
         recovery=recovery,
-        created_ms=now_ms(),
+        created_ms=now_ms() if kind in ("resumed", "recovered") else revisions[-1].created_ms,
     )
     return Opened(
         run=run,

@@ -47,7 +47,7 @@ class Staging:
         with self._lock:
             if self._owner is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._owner = locks.acquire(self._folder / OWNER)
+                self._owner = locks.create(self._folder / OWNER)
             folder = self._folder / f"{self._number:09d}"
             self._number += 1
             folder.mkdir()
