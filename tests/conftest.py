@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tests.figures import Figures
 from tests.servers import S3Server, moto_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the figures of the tests printed."""
+    config.pluginmanager.register(Figures(), "figures")
 
 
 @pytest.fixture(autouse=True)
