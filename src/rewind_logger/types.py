@@ -52,6 +52,12 @@ class Position:
     next_step: int | None
     """The first training step that is *not* kept (exclusive). None: the end of the revision."""
 
+    def __str__(self) -> str:
+        """Return it as `project/id@revision?_step=N`, which names the last step that is kept."""
+        revision = "" if self.revision is None else f"@{self.revision}"
+        step = "" if self.next_step is None else f"?_step={self.next_step - 1}"
+        return f"{self.run}{revision}{step}"
+
 
 class Row(NamedTuple):
     """What one `log()` call gave.

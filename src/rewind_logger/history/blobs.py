@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 from pathlib import Path
 from typing import TypeGuard
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names
 from rewind_logger.storage.base import CHUNK_BYTES, Storage
-from rewind_logger.storage.descriptor import open_file
+from rewind_logger.storage.descriptor import open_file, replacing
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -118,11 +117,9 @@ def download(storage: Storage, digest: str, size: int | None, target: Path) -> N
         OSError: If the file cannot be written.
     """
     path = names.blob(check_digest(digest))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     content, written = hashlib.sha256(), 0
-    try:
+    with replacing(target) as temporary:
         with open(open_file(temporary, flags), "wb") as file:
             for piece in storage.read_chunks(path):
                 content.update(piece)
@@ -132,9 +129,6 @@ def download(storage: Storage, digest: str, size: int | None, target: Path) -> N
                 file.write(piece)
         if content.hexdigest() != digest or size not in (None, written):
             raise _damaged(storage, path, content.hexdigest(), written, target)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_digest(digest: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names
 from rewind_logger.history import blobs, reader
+from rewind_logger.history.together import together
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Stream
@@ -69,7 +70,7 @@ def carry(source: Storage, target: Storage, found: Mapping[str, int | None]) -> 
         StorageError: If a store fails.
     """
     small = {digest: size for digest, size in found.items() if size is not None and size <= SMALL_BYTES}
-    for group in _groups(small):
+    for group in together(small, small.__getitem__, TOGETHER_BYTES):
         bodies = source.read_each([names.blob(digest) for digest in group])
         objects = []
         for digest, body in zip(group, bodies, strict=True):
@@ -115,17 +116,3 @@ def _named(text: str) -> Iterator[tuple[str, int | None]]:
             digest, size = value.get("sha256"), value.get("size")
             if blobs.is_digest(digest):
                 yield digest, size if type(size) is int else None
-
-
-def _groups(sizes: Mapping[str, int]) -> Iterable[list[str]]:
-    """Put digests together as far as memory allows."""
-    group: list[str] = []
-    total = 0
-    for digest, size in sizes.items():
-        if group and total + size > TOGETHER_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(digest)
-        total += size
-    if group:
-        yield group

@@ -9,6 +9,7 @@ from rewind_logger.format import names
 from rewind_logger.history import reader, segments, snapshots
 from rewind_logger.history.carrying import carry, listed_in, named_in
 from rewind_logger.history.segments import Segment
+from rewind_logger.history.together import together
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Entry, Stream
@@ -69,17 +70,12 @@ def _copy_snapshot(source: Storage, view: View, target: Storage, folder: str) ->
 
 def _copy(source: Storage, folder: str, target: Storage, copied: str, stream: str, chosen: list[Segment]) -> None:
     """Copy segments, a bounded number of bytes at a time."""
-    while chosen:
-        together, size = 0, 0
-        while together < len(chosen) and (together == 0 or size + chosen[together].size <= TOGETHER_BYTES):
-            size += chosen[together].size
-            together += 1
-        now, chosen = [found.name for found in chosen[:together]], chosen[together:]
-        paths = [names.segment(folder, stream, name) for name in now]
-        for name, path, body in zip(now, paths, source.read_each(paths), strict=True):
+    for group in together(chosen, lambda found: found.size, TOGETHER_BYTES):
+        paths = [names.segment(folder, stream, found.name) for found in group]
+        for found, path, body in zip(group, paths, source.read_each(paths), strict=True):
             if isinstance(body, FileNotFoundError):
                 LOG.error("The segment %s in %s is missing, and so are its rows in the copy.", path, source.url)
             elif isinstance(body, Exception):
                 raise body
             else:
-                target.put(names.segment(copied, stream, name), body)
+                target.put(names.segment(copied, stream, found.name), body)

@@ -81,10 +81,7 @@ def check_same(run: RunRef, found: Source | None, at: Position, other: Storage |
     Raises:
         RunExistsError: If it is another one; the message names both.
     """
-    store = None if other is None else other.url
-    asked = "" if store is None else f"{store}/"
-    asked += f"{at.run}{'' if at.revision is None else f'@{at.revision}'}"
-    asked += "" if at.next_step is None else f"?_step={at.next_step - 1}"
+    asked = str(at) if other is None else f"{other.url}/{at}"
     if found is None:
         raise RunExistsError(
             f"Run {run} exists and is no fork, so it cannot be forked from {asked}: choose another id."

@@ -15,6 +15,7 @@ from rewind_logger.format import names, segment
 from rewind_logger.format.columns import array
 from rewind_logger.history import segments
 from rewind_logger.history.segments import Segment
+from rewind_logger.history.together import together
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Entry, Row, Stream
@@ -170,29 +171,16 @@ def visible_tables(
 
 def _sources(storage: Storage, wanted: Sequence[File], *, whole: bool) -> Iterator[tuple[File, Any]]:
     """Yield each segment with its bytes, a file to read from, or the error that it gave."""
-    for group in _groups(wanted, whole=whole):
+
+    def size(file: File) -> int:
+        """Keep a segment that is not read whole from being with others."""
+        return file.segment.size if whole or file.segment.size <= WHOLE_BYTES else TOGETHER_BYTES + 1
+
+    for group in together(wanted, size, TOGETHER_BYTES):
         if group[0].segment.size > WHOLE_BYTES and not whole:
             yield group[0], RangeFile(storage, group[0].path, group[0].segment.size)
         else:
             yield from zip(group, storage.read_each([file.path for file in group]), strict=True)
-
-
-def _groups(wanted: Sequence[File], *, whole: bool) -> Iterator[list[File]]:
-    """Split segments into groups that are read at the same time; one that is not read whole is a group of its own."""
-    group: list[File] = []
-    size = 0
-    for file in wanted:
-        alone = file.segment.size > WHOLE_BYTES and not whole
-        if group and (alone or size + file.segment.size > TOGETHER_BYTES):
-            yield group
-            group, size = [], 0
-        if alone:
-            yield [file]
-            continue
-        group.append(file)
-        size += file.segment.size
-    if group:
-        yield group
 
 
 def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | None) -> pa.Table:

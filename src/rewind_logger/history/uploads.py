@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rewind_logger.errors import TransientStorageError
 from rewind_logger.format import names
 from rewind_logger.history import blobs
 from rewind_logger.history.journal import PASSING
+from rewind_logger.history.together import together
 from rewind_logger.storage.base import Storage
 
 LOG = logging.getLogger("rewind_logger")
@@ -48,9 +48,9 @@ class Uploads:
         """
         if len(self._done) + len(found) > REMEMBERED:
             self._done.clear()
-        for group in _groups(self._missing(found)):
-            outcomes = self._storage.put_each([(names.blob(digest), data) for digest, data in group.items()])
-            self._done.update(digest for digest, error in zip(group, outcomes, strict=True) if error is None)
+        for group in together(self._missing(found), lambda one: len(one[1]), TOGETHER_BYTES):
+            outcomes = self._storage.put_each([(names.blob(digest), data) for digest, data in group])
+            self._done.update(digest for (digest, _), error in zip(group, outcomes, strict=True) if error is None)
             for error in outcomes:
                 if error is not None:
                     raise error
@@ -82,22 +82,8 @@ def _read(digest: str, path: Path) -> bytes | None:
             raise TransientStorageError(f"The file {path} could not be read back: {error}") from error
         LOG.error("The file %s, which rows refer to, could not be read back: %s", path, error)
         return None
-    if hashlib.sha256(data).hexdigest() == digest:
+    if blobs.digest_of(data) == digest:
         return data
     # After a loss of power: nothing in a journal is synced.
     LOG.error("The file %s, which rows refer to, is damaged: they refer to nothing.", path)
     return None
-
-
-def _groups(found: Iterable[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:
-    """Put blobs together as far as memory allows."""
-    group: dict[str, bytes] = {}
-    size = 0
-    for digest, data in found:
-        if group and size + len(data) > TOGETHER_BYTES:
-            yield group
-            group, size = {}, 0
-        group[digest] = data
-        size += len(data)
-    if group:
-        yield group

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import threading
@@ -16,6 +15,7 @@ from dataclasses import replace
 from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError, TransientStorageError
 from rewind_logger.format.aggregates import Aggregates
 from rewind_logger.history import recovery
+from rewind_logger.history.blobs import digest_of
 from rewind_logger.history.cumulative import Cumulative, everything
 from rewind_logger.history.flusher import Flusher
 from rewind_logger.history.journal import PASSING, journal_root
@@ -138,7 +138,7 @@ class Writer:
         Returns:
             Its SHA-256, as 64 lower-case hexadecimal digits, for the row to name it by.
         """
-        digest = hashlib.sha256(data).hexdigest()
+        digest = digest_of(data)
         with self.lock:
             if digest not in self._uploads:
                 (self._outbox or self._begin_outbox()).attach(digest, data)

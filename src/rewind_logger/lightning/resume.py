@@ -132,7 +132,7 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
         )
     if loaded is not None and not any(_stands_at(mark, at) for mark in loaded.marks):
         raise ConfigError(
-            f"fork_from={wanted.fork_from!r} stands at {_shown(at)}, and fit loads {loaded}, which stands at "
+            f"fork_from={wanted.fork_from!r} stands at {at}, and fit loads {loaded}, which stands at "
             f"{_standing(loaded)}: give both the same checkpoint."
         )
     reason = f"fork_from {wanted.fork_from}"
@@ -162,7 +162,7 @@ def _rewind_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> D
         if later and at.next_step is not None and mark.next_step >= at.next_step:
             return Decision(run=at.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
     raise ConfigError(
-        f"resume_from={wanted.resume_from!r} stands at {_shown(at)}, and fit loads {loaded}, which stands at "
+        f"resume_from={wanted.resume_from!r} stands at {at}, and fit loads {loaded}, which stands at "
         f"{_standing(loaded)}: history and model would not agree. Leave out resume_from to rewind to the checkpoint."
     )
 
@@ -235,18 +235,11 @@ def _check_forked_from(wanted: Wanted, run: RunRef, at: Position, source: Storag
     found = first.source if first is not None else None
     if found is None or not forking.is_from(found, at, source):
         begun = "is no fork" if found is None else f"was forked from {found.run}@{found.revision}, before {found.cut}"
-        raise RunExistsError(
-            f"Run {run} exists and {begun}: it cannot be forked from {_shown(at)}. Give a new version."
-        )
+        raise RunExistsError(f"Run {run} exists and {begun}: it cannot be forked from {at}. Give a new version.")
 
 
 def _stands_at(mark: Mark, at: Position) -> bool:
     return mark.run == at.run and mark.next_step == at.next_step and at.revision in (None, mark.revision)
-
-
-def _shown(at: Position) -> str:
-    revision = "" if at.revision is None else f"@{at.revision}"
-    return f"{at.run}{revision}" + ("" if at.next_step is None else f"?_step={at.next_step - 1}")
 
 
 def _standing(loaded: Loaded) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from rewind_logger.format.aggregates import Aggregates, Running, of_rows
 from rewind_logger.format.documents import Base
+from rewind_logger.history.blobs import digest_of
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
@@ -36,7 +35,7 @@ class NullWriter(Writer):
 
     def attach(self, data: bytes) -> str:
         """Forget bytes; return their digest."""
-        return hashlib.sha256(data).hexdigest()
+        return digest_of(data)
 
     def append_metrics(self, keys: list[str], values: list[Scalar], clock: int | None, step: int | None) -> None:
         """Forget a row, once there are many."""

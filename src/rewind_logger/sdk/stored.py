@@ -58,9 +58,7 @@ class StoredRun(HasArtifacts, Address):
         self._archived: View | None = None
 
     def __repr__(self) -> str:
-        revision = "" if self.position.revision is None else f"@{self.position.revision}"
-        step = "" if self.position.next_step is None else f"?_step={self.position.next_step - 1}"
-        return f"<StoredRun {self._ref}{revision}{step} in {self._storage.url}>"
+        return f"<StoredRun {self.position} in {self._storage.url}>"
 
     # What it is
 
@@ -153,7 +151,7 @@ class StoredRun(HasArtifacts, Address):
     @property
     def metrics(self) -> Metrics:
         """What `define_metric` said, by name; `metrics.of("val/loss")` is the definition that holds for a metric."""
-        return metric.fold(reader.read_rows(self._storage, self._view(), "events"))
+        return metric.fold(self._rows("events"))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -163,7 +161,7 @@ class StoredRun(HasArtifacts, Address):
     @property
     def config_changes(self) -> list[ConfigChange]:
         """Which revision set what in the config, in order: each value that was new, or other than before."""
-        return config_changes(reader.read_rows(self._storage, self._view(), "events"))
+        return config_changes(self._rows("events"))
 
     @property
     def name(self) -> str:

@@ -1,8 +1,11 @@
-"""File descriptors of the files that are written."""
+"""Files that are written."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -19,3 +22,19 @@ def open_file(path: Path, flags: int) -> int:
         os.dup2(null, standard)
         os.close(null)
     return descriptor
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give the name of a file to be written, which replaces `target` if that succeeds; the folder is made.
+
+    Raises:
+        OSError: If the folder cannot be made, or the file not be replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

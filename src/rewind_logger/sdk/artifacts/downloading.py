@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from rewind_logger.format import manifest, names
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.descriptor import replacing
 from rewind_logger.storage.external import fetch
 
 AT_ONCE = 8
@@ -74,9 +74,7 @@ def fetch_one(storage: Storage, name: str, entry: Entry, target: Path) -> None:
             ) from error
         return
     assert entry.reference is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
+    with replacing(target) as temporary:
         try:
             sha256, size = fetch(entry.reference, temporary, storage.options_for(entry.reference))
         except ConfigError as error:
@@ -87,9 +85,6 @@ def fetch_one(storage: Storage, name: str, entry: Entry, target: Path) -> None:
                 f"{entry.reference} is no longer what it was when {name!r} was logged: it has {size:,} bytes and the "
                 f"SHA-256 {sha256}. References are not copied; restore it there."
             )
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_there(path: Path, entry: Entry) -> bool:

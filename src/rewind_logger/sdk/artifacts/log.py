@@ -59,7 +59,6 @@ class _Pending:
     version: Version | None = None
     """Which version it made, as soon as that is known."""
     upload: Upload | None = None
-    appended: bool = False
 
 
 class ArtifactLog(Companion):
@@ -220,7 +219,6 @@ class ArtifactLog(Companion):
                     return
                 pending.opened = now
             run._append("artifacts", pending.values, pending.clock, None, pending.time_ms)
-            pending.appended = True
             (self._next if self._between else self._rows).append(pending)
 
     # What there is

@@ -22,6 +22,7 @@ from rewind_logger.history import blobs
 from rewind_logger.sdk.media.pillow import pillow
 from rewind_logger.sdk.media.table import Table
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.descriptor import replacing
 
 _decode = msgspec.json.Decoder().decode
 
@@ -102,8 +103,8 @@ class StoredMedia:
             name = _UNFIT.sub("_", self.key).lstrip(".") or "media"
             target /= f"{name}_{self.step}_{self.index}.{self.metadata.get('format', 'txt')}"
         if "text" in self.metadata:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.read())
+            with replacing(target) as temporary:
+                temporary.write_bytes(self.read())
             return target
         try:
             blobs.download(self._storage, self._digest(), self.metadata.get("size"), target)

@@ -21,7 +21,7 @@ from typing import Any
 from rewind_logger._version import __version__
 from rewind_logger.history.opening import Opened
 from rewind_logger.sdk.provenance.masking import command_line
-from rewind_logger.types import Position, Row, Scalar
+from rewind_logger.types import Row, Scalar
 
 OPENED = "opened"
 """The value's name."""
@@ -75,7 +75,7 @@ def to_value(opened: Opened, reason: str) -> dict[str, Scalar]:
         kind=opened.kind,
         reason=reason,
         start=opened.start,
-        parent=None if opened.parent is None else _moment(opened.parent),
+        parent=None if opened.parent is None else str(opened.parent),
         started_ms=opened.base.created_ms,
         host=socket.gethostname(),
         user=_user(),
@@ -127,12 +127,6 @@ def opening_of(row: Row) -> Opening | None:
         return Opening(**known)
     except (TypeError, ValueError, AttributeError):
         return None  # nothing depends on it: what else the run has is still to be read
-
-
-def _moment(position: Position) -> str:
-    revision = "" if position.revision is None else f"@{position.revision}"
-    step = "" if position.next_step is None else f"?_step={position.next_step - 1}"
-    return f"{position.run}{revision}{step}"
 
 
 def _user() -> str | None:
