@@ -7,6 +7,7 @@ import hashlib
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -186,6 +187,52 @@ class StorageConformance:
         assert storage.list("a/missing") == []
         assert storage.list("a/object") == []
         assert storage.list("a/object/below") == []
+
+    def test_a_listing_says_when_an_object_was_written(self, storage: Storage) -> None:
+        storage.put("f/first", b"1")
+        storage.put("f/sub/x", b"1")
+        first, folder = storage.list("f")
+        assert folder.modified is None
+        assert first.modified is not None
+        assert abs(first.modified - time.time()) < 60, "seconds since 1970 in UTC, and these servers have our clock"
+        assert storage.info("f/first").modified == pytest.approx(first.modified, abs=1)
+        storage.put("f/second", b"2")
+        (second,) = (line for line in storage.list("f") if line.name == "second")
+        assert second.modified is not None and second.modified >= first.modified
+
+    def test_what_is_known_of_one_object(self, storage: Storage) -> None:
+        storage.put("a/b", b"12345")
+        assert storage.info("a/b") == ObjectInfo("b", 5)
+        for path in ["a", "a/c", "b", "a/b/c"]:
+            with pytest.raises(FileNotFoundError, match=path):
+                storage.info(path)
+
+    def test_an_object_that_is_touched_is_as_if_it_were_written_now(self, storage: Storage) -> None:
+        storage.put("a/größe", b"content")
+        before = storage.info("a/größe").modified
+        assert before is not None
+        deadline = time.monotonic() + 30
+        while (touched := storage.touch("a/größe")) and storage.info("a/größe").modified == before:
+            assert time.monotonic() < deadline, "servers tell whole seconds"
+        after = storage.info("a/größe").modified
+        assert after is not None and (after > before if touched else after == before)
+        assert storage.read("a/größe") == b"content"
+        if touched:
+            with pytest.raises(FileNotFoundError):
+                storage.touch("a/missing")
+
+    def test_many_objects_are_removed(self, storage: Storage) -> None:
+        storage.put_many([(f"f/{n}", b"x") for n in range(20)])
+        assert storage.delete_each([f"f/{n}" for n in range(1, 25)]) == [None] * 24
+        assert storage.list("f") == [ObjectInfo("0", 1)]
+        with pytest.raises(ConfigError, match="no path within a store"):
+            storage.delete_each(["../outside"])
+
+    def test_whole_objects_are_not_unfinished(self, storage: Storage, tmp_path: Path) -> None:
+        (tmp_path / "source").write_bytes(bytes(2 * CHUNK_BYTES))
+        storage.put_file("large", tmp_path / "source")
+        storage.create("created", b"x")
+        assert list(storage.unfinished()) == []
 
     def test_list_sees_what_another_client_just_made(self, storage: Storage) -> None:
         other = another_client(storage)

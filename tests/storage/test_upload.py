@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -189,3 +190,36 @@ def test_memory_does_not_grow_with_the_file(
     # Four parts of 8 MiB are under way at a time, each of which is there twice for a while.
     assert sent <= (20 if kind == "local" else 80)
     assert received <= 80
+
+
+def test_an_upload_in_parts_that_was_cut_short_is_found_and_discarded(bucket: Bucket) -> None:
+    storage = open_storage(f"{bucket.url}/größe", bucket.storage_options)
+    other = open_storage(f"{bucket.url}/other", bucket.storage_options)
+    storage.put("whole", b"x")
+    s3 = storage.inner.filesystem  # type: ignore[attr-defined]
+    for name in ("größe/blobs/9f/a b", "größe/skipped/c", "other/d"):
+        s3.call_s3("create_multipart_upload", Bucket=bucket.url.removeprefix("s3://"), Key=name)
+    (found,) = storage.unfinished(skip=["skipped"])
+    assert found.name.startswith("blobs/9f/a b?uploadId=")
+    assert found.modified is not None and found.modified <= time.time()  # moto always says 2010
+    storage.discard(found)
+    storage.discard(found)
+    assert [one.name.partition("?")[0] for one in storage.unfinished()] == ["skipped/c"]
+    assert len(list(other.unfinished())) == 1
+    assert storage.read("whole") == b"x"
+
+
+def test_a_file_that_was_half_written_is_found_and_discarded(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("a/b/whole", b"x")
+    half = tmp_path / "a" / "b" / ".0123456789abcdef.tmp"
+    half.write_bytes(b"half")
+    (tmp_path / "a" / ".not ours").write_bytes(b"x")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / half.name).write_bytes(b"not ours either")
+    (found,) = storage.unfinished(skip=["checkpoints"])
+    assert (found.name, found.size) == ("a/b/.0123456789abcdef.tmp", 4)
+    storage.discard(found)
+    storage.discard(found)
+    assert not half.exists()
+    assert (tmp_path / "a" / ".not ours").exists() and (tmp_path / "checkpoints" / half.name).exists()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,6 +29,21 @@ class ObjectInfo:
     """The last part of its path."""
     size: int | None
     """Size in bytes; None for a folder."""
+    modified: float | None = field(default=None, compare=False)
+    """When the object was written, by the clock of the store, in seconds since 1970-01-01 UTC; None for a folder, and
+    where the backend cannot tell. Of an object that was sent in several parts it may be when the first was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a write left behind that was cut short: no listing shows it, and it takes room."""
+
+    name: str
+    """What the backend knows it by, for people too."""
+    size: int | None
+    """In bytes; None where the backend cannot tell."""
+    modified: float | None
+    """As of an `ObjectInfo`."""
 
 
 Listing: TypeAlias = list[ObjectInfo]
@@ -157,6 +173,22 @@ class Storage(ABC):
     def size(self, path: str) -> int:
         """Return the size of an object in bytes."""
 
+    def info(self, path: str) -> ObjectInfo:
+        """Return what a listing says of an object, asked for at this moment."""
+        folder, _, name = path.rpartition("/")
+        for line in self.list(folder):
+            if line.name == name and line.size is not None:
+                return line
+        raise FileNotFoundError(errno.ENOENT, "There is no such object", f"{self.url}/{path}")
+
+    def touch(self, path: str) -> bool:
+        """Let an object be as if it had just been written, without sending it again.
+
+        Returns:
+            Whether that was done; False where the backend cannot.
+        """
+        return False
+
     @abstractmethod
     def delete(self, path: str) -> None:
         """Remove an object; one that is missing is no error."""
@@ -178,6 +210,22 @@ class Storage(ABC):
         Backends that can do so write several at the same time: in which order they appear is left open.
         """
         return [outcome_of(self._put_object, one) for one in objects]
+
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        """Remove objects as `delete` does; return for each None or the error that it gave, in the order of `paths`."""
+        return [outcome_of(self.delete, path) for path in paths]
+
+    def unfinished(self, skip: Collection[str] = ()) -> Iterator[Unfinished]:
+        """Yield what writes of this store left behind that were cut short, or are under way.
+
+        Args:
+            skip: Names of folders not to look into, at any depth.
+        """
+        return iter(())
+
+    def discard(self, found: Unfinished) -> None:
+        """Remove what `unfinished` found; a write that is under way fails. What is gone by now is no error."""
+        raise NotImplementedError
 
     def _put_object(self, one: Object) -> None:
         self.put(*one)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rewind_logger.errors import TransientStorageError
-from rewind_logger.storage.base import Listing, Object, Storage, outcome_of
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, outcome_of
 from rewind_logger.storage.wrapper import WrapperStorage
 
 T = TypeVar("T")
 
-Verb = Literal["create", "put", "put_file", "read", "read_range", "size", "delete", "list"]
+Verb = Literal["create", "put", "put_file", "read", "read_range", "size", "info", "touch", "delete", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,26 @@ class CountingStorage(WrapperStorage):
         self._count("size")
         return self.inner.size(path)
 
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        self._count("info")
+        return self.inner.info(path)
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`."""
+        self._count("touch")
+        return self.inner.touch(path)
+
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         self._count("delete")
         self.inner.delete(path)
+
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        """See `Storage.delete_each`."""
+        todo = list(paths)
+        self._count("delete", len(todo))
+        return self.inner.delete_each(todo)
 
     def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
         """See `Storage.read_each`."""
@@ -237,6 +253,20 @@ class FaultyStorage(WrapperStorage):
         """See `Storage.size`."""
         with self._faults("size", path):
             return self.inner.size(path)
+
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        with self._faults("info", path):
+            return self.inner.info(path)
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`."""
+        with self._faults("touch", path):
+            return self.inner.touch(path)
+
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        """See `Storage.delete_each`; one after the other, so that a plan meets them in order."""
+        return [outcome_of(self.delete, path) for path in paths]
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""

@@ -5,14 +5,24 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from rewind_logger.errors import StorageError
-from rewind_logger.storage.base import CHUNK_BYTES, Listing, ObjectInfo, Storage, check_content, check_path
+from rewind_logger.storage.base import (
+    CHUNK_BYTES,
+    Listing,
+    ObjectInfo,
+    Storage,
+    Unfinished,
+    check_content,
+    check_path,
+)
 from rewind_logger.storage.descriptor import open_file
 from rewind_logger.storage.translate import from_os
 
@@ -21,6 +31,9 @@ _LINK_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOT
 
 _FOLDER_SYNC_REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF})
 """What file systems answer that cannot sync a folder, and have no need to, or no way."""
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+"""The names of `_write_temporary`."""
 
 
 class LocalStorage(Storage):
@@ -113,6 +126,42 @@ class LocalStorage(Storage):
             if target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
             return target.stat().st_size
+
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        target = self._locate(path)
+        with _translated("look up", target):
+            found = target.stat()
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+            return ObjectInfo(target.name, found.st_size, found.st_mtime)
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`."""
+        target = self._locate(path)
+        with _translated("look up", target):
+            try:
+                os.utime(target)
+            except PermissionError:  # another user's: to write it anew may be allowed nevertheless
+                return False
+        return True
+
+    def unfinished(self, skip: Collection[str] = ()) -> Iterator[Unfinished]:
+        """See `Storage.unfinished`."""
+        for folder, folders, files in os.walk(self.local_path):
+            folders[:] = [name for name in folders if name not in skip]
+            for name in filter(_TEMPORARY.fullmatch, files):
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    yield Unfinished(str(path.relative_to(self.local_path)), found.st_size, found.st_mtime)
+
+    def discard(self, found: Unfinished) -> None:
+        """See `Storage.discard`."""
+        target = self.local_path / found.name
+        if _TEMPORARY.fullmatch(target.name):
+            with suppress(FileNotFoundError), _translated("delete", target):
+                target.unlink()
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
@@ -227,7 +276,10 @@ def _line(entry: os.DirEntry[str]) -> ObjectInfo | None:
     if entry.name.startswith("."):
         return None
     try:
-        return ObjectInfo(entry.name, None if entry.is_dir() else entry.stat().st_size)
+        if entry.is_dir():
+            return ObjectInfo(entry.name, None)
+        found = entry.stat()
+        return ObjectInfo(entry.name, found.st_size, found.st_mtime)
     except FileNotFoundError:
         return None
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import threading
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ class MemoryStorage(Storage):
         """See `Storage.size`."""
         return len(self._read(path, slice(None)))
 
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        return _line(path, self._file(path))
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`."""
+        self._file(path).modified = datetime.now(timezone.utc)
+        return True
+
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         with _lock:
@@ -92,10 +102,8 @@ class MemoryStorage(Storage):
                 infos = self._filesystem.ls(key, detail=True)
             except FileNotFoundError:
                 return []
-        lines = [
-            ObjectInfo(info["name"].rpartition("/")[2], None if info["type"] == "directory" else info["size"])
-            for info in infos
-        ]
+            files = {info["name"]: self._filesystem.store.get(info["name"]) for info in infos}
+        lines = [_line(name, file) for name, file in files.items()]
         return sorted((line for line in lines if not line.name.startswith(".")), key=lambda line: line.name)
 
     def _locate(self, path: str) -> str:
@@ -111,10 +119,18 @@ class MemoryStorage(Storage):
 
     def _read(self, path: str, part: slice) -> bytes:
         """Return a part of an object; other threads may replace it meanwhile, not change it."""
-        key = self._locate(path)
+        with self._file(path).getbuffer() as data:
+            return bytes(data[part])
+
+    def _file(self, path: str) -> Any:
+        """Return what fsspec keeps of an object."""
         try:
-            file = self._filesystem.store[key]
+            return self._filesystem.store[self._locate(path)]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "There is no such object", f"{self.url}/{path}") from None
-        with file.getbuffer() as data:
-            return bytes(data[part])
+
+
+def _line(name: str, file: Any) -> ObjectInfo:
+    """Describe an object, or a folder, of which fsspec keeps nothing."""
+    last = name.rpartition("/")[2]
+    return ObjectInfo(last, None) if file is None else ObjectInfo(last, file.size, file.modified.timestamp())

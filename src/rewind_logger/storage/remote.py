@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,6 +139,15 @@ class FsspecStorage(Storage):
                 raise FileNotFoundError(key)
             return int(info["size"])
 
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        filesystem, key = self._locate(path)
+        with self._translated("look up", path):
+            info = filesystem.info(key)
+            if info["type"] == "directory":
+                raise FileNotFoundError(key)
+            return _line(path.rpartition("/")[2], info)
+
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         filesystem, key = self._locate(path)
@@ -160,6 +170,10 @@ class FsspecStorage(Storage):
         """See `Storage.put_each`."""
         return _at_once(self._put_object, objects)
 
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        """See `Storage.delete_each`."""
+        return _at_once(self.delete, paths)
+
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
         filesystem, key = self._locate(folder)
@@ -179,7 +193,7 @@ class FsspecStorage(Storage):
             parent, _, name = info["name"].rstrip("/").rpartition("/")
             # Listing a file gives the file itself, and Azure's lists siblings whose names begin alike.
             if parent.lstrip("/") == key.lstrip("/") and not name.startswith("."):
-                yield ObjectInfo(name, None if info["type"] == "directory" else info["size"])
+                yield _line(name, info)
 
     def _read(self, path: str, start: int, stop: int | None) -> bytes:
         """Read from `start` (inclusive; negative: from the end) to `stop` (exclusive) in one request."""
@@ -233,6 +247,29 @@ class FsspecStorage(Storage):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
+
+
+_MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
+"""Under which names backends say when an object was written: those of S3, Azure, Google, SFTP and local, WebDAV, …"""
+
+
+def _line(name: str, info: Mapping[str, Any]) -> ObjectInfo:
+    """Describe an object or a folder by what a backend says of it."""
+    if info["type"] == "directory":
+        return ObjectInfo(name, None)
+    return ObjectInfo(name, info["size"], next(filter(None, (seconds(info.get(key)) for key in _MODIFIED)), None))
+
+
+def seconds(time: object) -> float | None:
+    """Return seconds since 1970-01-01 UTC of what a backend gives for a time; None if it is none."""
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    if isinstance(time, datetime):
+        return (time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)).timestamp()
+    return float(time) if isinstance(time, (int, float)) and not isinstance(time, bool) else None
 
 
 def _at_once(request: Callable[[A], T], arguments: Iterable[A]) -> list[T | Exception]:

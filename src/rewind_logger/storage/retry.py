@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from rewind_logger.errors import TransientStorageError
-from rewind_logger.storage.base import Listing, Object, Storage
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, Unfinished
 from rewind_logger.storage.wrapper import WrapperStorage
 
 A = TypeVar("A")
@@ -83,6 +83,14 @@ class RetryingStorage(WrapperStorage):
         """See `Storage.size`."""
         return self._retry(lambda: self.inner.size(path))
 
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        return self._retry(lambda: self.inner.info(path))
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`."""
+        return self._retry(lambda: self.inner.touch(path))
+
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         self._retry(lambda: self.inner.delete(path))
@@ -94,6 +102,18 @@ class RetryingStorage(WrapperStorage):
     def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
         """See `Storage.list_each`; only what failed is asked for again."""
         return self._retry_each(self.inner.list_each, list(folders))
+
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        """See `Storage.delete_each`; only what failed is removed again."""
+        return self._retry_each(self.inner.delete_each, list(paths))
+
+    def unfinished(self, skip: Collection[str] = ()) -> Iterator[Unfinished]:
+        """See `Storage.unfinished`."""
+        return iter(self._retry(lambda: list(self.inner.unfinished(skip))))
+
+    def discard(self, found: Unfinished) -> None:
+        """See `Storage.discard`."""
+        self._retry(lambda: self.inner.discard(found))
 
     def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
         """See `Storage.put_each`; only what failed is written again."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from rewind_logger.storage.base import CHUNK_BYTES, ObjectInfo
-from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage
+from rewind_logger.storage.base import CHUNK_BYTES, ObjectInfo, Unfinished
+from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage, seconds
 
 MOST_PARTS = 10_000
 """Of one upload, which S3 sets."""
@@ -66,11 +66,58 @@ class S3Storage(FsspecStorage):
 
     def size(self, path: str) -> int:
         """See `Storage.size`."""
+        return int(self._head(path)["ContentLength"])
+
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        head = self._head(path)
+        return ObjectInfo(path.rpartition("/")[2], int(head["ContentLength"]), seconds(head["LastModified"]))
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`: the server copies the object onto itself."""
+        filesystem, key = self._locate(path)
+        with self._translated("write", path):
+            # Without the directive S3 refuses a copy onto itself, for it changes nothing. s3fs copies large objects in
+            # parts, and then leaves the directive out, as it must.
+            filesystem.cp_file(key, key, MetadataDirective="REPLACE")
+        return True
+
+    def unfinished(self, skip: Collection[str] = ()) -> Iterator[Unfinished]:
+        """See `Storage.unfinished`: uploads in parts that were neither completed nor aborted."""
+        filesystem, key = self._locate("")
+        bucket, prefix, _ = filesystem.split_path(key)
+        prefix = f"{prefix}/" if prefix else ""
+        page: dict[str, Any] = {}
+        while True:
+            after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]} if page else {}
+            with self._translated("list", ""):
+                page = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
+            for upload in page.get("Uploads", ()):
+                name = upload["Key"][len(prefix) :]
+                if not skip or not set(name.split("/")[:-1]) & set(skip):
+                    yield Unfinished(f"{name}?uploadId={upload['UploadId']}", None, seconds(upload["Initiated"]))
+            if not page.get("IsTruncated"):
+                return
+
+    def discard(self, found: Unfinished) -> None:
+        """See `Storage.discard`."""
+        path, _, upload = found.name.rpartition("?uploadId=")
+        filesystem, key = self._locate(path)
+        bucket, name, _ = filesystem.split_path(key)
+        try:
+            with self._translated("delete", path):
+                filesystem.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=upload)
+        except FileNotFoundError:
+            pass
+
+    def _head(self, path: str) -> Mapping[str, Any]:
+        """Ask for what is known of an object."""
         filesystem, key = self._locate(path)
         with self._translated("look up", path):
-            # `info` goes on to look for a folder of that name.
+            # `info` of the file system goes on to look for a folder of that name.
             bucket, name, _ = filesystem.split_path(key)
-            return int(filesystem.call_s3("head_object", Bucket=bucket, Key=name)["ContentLength"])
+            head: Mapping[str, Any] = filesystem.call_s3("head_object", Bucket=bucket, Key=name)
+            return head
 
     def _lines(self, filesystem: Any, key: str) -> Iterator[ObjectInfo]:
         """List a folder, page by page."""
@@ -82,14 +129,14 @@ class S3Storage(FsspecStorage):
             after = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
             page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **after)
             for folder in page.get("CommonPrefixes", ()):
-                yield from _line(folder["Prefix"][len(prefix) : -1], None)
+                yield from _line(folder["Prefix"][len(prefix) : -1])
             for entry in page.get("Contents", ()):
-                yield from _line(entry["Key"][len(prefix) :], entry["Size"])
+                yield from _line(entry["Key"][len(prefix) :], entry["Size"], seconds(entry.get("LastModified")))
             if not page.get("IsTruncated"):
                 return
 
 
-def _line(name: str, size: int | None) -> Iterator[ObjectInfo]:
+def _line(name: str, size: int | None = None, modified: float | None = None) -> Iterator[ObjectInfo]:
     """Leave out the mark that consoles make for a folder, which is an object of no name in it, and hidden names."""
     if name and not name.startswith("."):
-        yield ObjectInfo(name, size)
+        yield ObjectInfo(name, size, modified)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rewind_logger.storage.base import Listing, Object, Storage
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, Unfinished
 
 
 class WrapperStorage(Storage):
@@ -46,6 +46,14 @@ class WrapperStorage(Storage):
         """See `Storage.size`."""
         return self.inner.size(path)
 
+    def info(self, path: str) -> ObjectInfo:
+        """See `Storage.info`."""
+        return self.inner.info(path)
+
+    def touch(self, path: str) -> bool:
+        """See `Storage.touch`."""
+        return self.inner.touch(path)
+
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         self.inner.delete(path)
@@ -57,6 +65,18 @@ class WrapperStorage(Storage):
     def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
         """See `Storage.list_each`."""
         return self.inner.list_each(folders)
+
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        """See `Storage.delete_each`."""
+        return self.inner.delete_each(paths)
+
+    def unfinished(self, skip: Collection[str] = ()) -> Iterator[Unfinished]:
+        """See `Storage.unfinished`."""
+        return self.inner.unfinished(skip)
+
+    def discard(self, found: Unfinished) -> None:
+        """See `Storage.discard`."""
+        self.inner.discard(found)
 
     def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
         """See `Storage.put_each`."""
