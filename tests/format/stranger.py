@@ -144,7 +144,8 @@ def segment(path: str) -> list[Point]:
     with open(path, "rb") as file:
         data = file.read()
     at = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    assert data[at - 8 : at - 4] == b"RWND"
+    assert data[at - 12 : at - 8] == b"RWND"
+    assert int.from_bytes(data[at - 8 : at - 4], "little") == zlib.crc32(data[: at - 12])
     assert int.from_bytes(data[at - 4 : at], "little") == zlib.crc32(data[at:])
     table = pq.read_table(path).sort_by([("row", "ascending"), ("key", "ascending")])
     about = json.loads((pq.read_metadata(path).metadata or {})[b"rewind_logger"])

@@ -289,7 +289,7 @@ def test_bytes_that_are_no_segment_are_corrupt(noise: bytes, part: bytes, before
 def parquet(table: pa.Table, described: str | None) -> bytes:
     """A Parquet file with a good checksum that says of itself what it is told to."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema) as writer:
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         if described is not None:
             writer.add_key_value_metadata({segment.METADATA_KEY.decode(): described})
         writer.write_table(table)

@@ -41,6 +41,7 @@ _DEVICE_NAMES = frozenset(
 _FORBIDDEN = re.compile(r'[@?#%*:<>|"/\\]')
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CLAIM = re.compile(r"([0-9]{8,18})\.json")
+_TERM = re.compile(r"([0-9]{8,9})-([0-9A-Za-z]+)")
 _SEGMENT = re.compile(r"([0-9]{9,18})-([0-9]{9,18})_(-?[0-9]{1,19})_(-?[0-9]{1,19})\.parquet")
 _SNAPSHOT = re.compile(r"([0-9]{9,18})_(-?[0-9]{1,19})\.parquet")
 _CLOCK_MIN, _CLOCK_MAX = -(2**63), 2**63 - 1
@@ -209,6 +210,20 @@ class SnapshotName(NamedTuple):
             return None
         parsed = SnapshotName(int(match[1]), int(match[2]))
         return parsed if str(parsed) == name else None
+
+
+def writer(folder: str) -> str | None:
+    """Return the nonce of the term or evaluation whose folder this is; None for one of merged ancestors.
+
+    Example:
+        >>> writer("digits/r1/t/00000000-9f86d081884c7d65"), writer("digits/r1/t/00000000-9f86d081884c7d65/a0")
+        ('9f86d081884c7d65', None)
+    """
+    above, _, last = folder.rpartition("/")
+    match = _TERM.fullmatch(last)
+    if above.endswith("/t") and match is not None:
+        return match[2]
+    return last if above.endswith("/v") else None
 
 
 def blob(digest: str) -> str:

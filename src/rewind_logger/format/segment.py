@@ -37,7 +37,7 @@ from rewind_logger.format.columns import (
     strings,
     to_scalar,
 )
-from rewind_logger.format.footer import protect, read_footer
+from rewind_logger.format.footer import check_body, check_columns, protect, read_footer
 from rewind_logger.format.version import FORMAT_VERSION, check_version
 from rewind_logger.types import Row, Scalar
 
@@ -50,6 +50,7 @@ __all__ = [
     "MIN_GROUP_POINTS",
     "SCHEMA",
     "STR",
+    "Identity",
     "SegmentInfo",
     "decode",
     "encode",
@@ -118,6 +119,19 @@ class _Described(msgspec.Struct):
     last: int
     first_row: int | None
     last_row: int | None
+    term: str | None = None
+
+
+class Identity(NamedTuple):
+    """What a segment has to say of itself to be the one that its path names: objects can be mixed up."""
+
+    stream: str
+    first: int
+    """The first flush that it holds (inclusive)."""
+    last: int
+    """The last flush that it holds (inclusive)."""
+    term: str | None
+    """The nonce of the term or evaluation that wrote it; None where the path does not tell."""
 
 
 class SegmentInfo(NamedTuple):
@@ -133,9 +147,11 @@ class SegmentInfo(NamedTuple):
     last_row: int | None
     """The largest row number of its points (inclusive); None without points."""
     points: int
+    term: str | None = None
+    """The nonce of the term or evaluation that wrote it; None where it does not say."""
 
 
-def encode(rows: Sequence[Row], *, stream: str, first: int, last: int) -> bytes:
+def encode(rows: Sequence[Row], *, stream: str, first: int, last: int, term: str | None = None) -> bytes:
     """Return the segment that holds these rows; the same rows give the same bytes.
 
     Args:
@@ -143,6 +159,7 @@ def encode(rows: Sequence[Row], *, stream: str, first: int, last: int) -> bytes:
         stream: The stream they belong to.
         first: The first flush that they come from (inclusive).
         last: The last flush that they come from (inclusive).
+        term: The nonce of the term or evaluation that they belong to.
 
     Raises:
         LogValueError: If a value is not exactly a float, an int of at most 64 bits, a bool or a str, or there is more
@@ -169,10 +186,10 @@ def encode(rows: Sequence[Row], *, stream: str, first: int, last: int) -> bytes:
         array(value[order], kind[order] == STR),
         pa.nulls(len(order), pa.string()) if texts is None else strings([texts[i] for i in order.tolist()]),
     ]
-    return _write(keys, key_ids[order], columns, stream=stream, first=first, last=last)
+    return _write(keys, key_ids[order], columns, stream=stream, first=first, last=last, term=term)
 
 
-def merge(tables: Sequence[pa.Table], *, stream: str, first: int, last: int) -> bytes:
+def merge(tables: Sequence[pa.Table], *, stream: str, first: int, last: int, term: str | None = None) -> bytes:
     """Return one segment with the points of several tables, every column kept bit for bit.
 
     Args:
@@ -181,6 +198,7 @@ def merge(tables: Sequence[pa.Table], *, stream: str, first: int, last: int) -> 
         stream: The stream they belong to.
         first: The first flush that they come from (inclusive).
         last: The last flush that they come from (inclusive).
+        term: The nonce of the term that writes it.
     """
     encoded = [table.select(SCHEMA.names).cast(_ENCODED_SCHEMA) for table in tables]
     table = (
@@ -196,7 +214,7 @@ def merge(tables: Sequence[pa.Table], *, stream: str, first: int, last: int) -> 
     order = np.lexsort((row, clock, key_ids))
     ordered = table.drop_columns("key").take(array(order)).combine_chunks()
     columns = [column.combine_chunks() for column in ordered.columns]
-    return _write(keys, key_ids[order], columns, stream=stream, first=first, last=last)
+    return _write(keys, key_ids[order], columns, stream=stream, first=first, last=last, term=term)
 
 
 def decode(
@@ -205,6 +223,7 @@ def decode(
     keys: Collection[str] | None = None,
     columns: Sequence[str] | None = None,
     encoded_keys: bool = False,
+    expected: Identity | None = None,
 ) -> pa.Table:
     """Return the points of a segment, sorted by key, clock and row.
 
@@ -214,9 +233,10 @@ def decode(
         columns: Only these columns of `SCHEMA`, in this order; None: all.
         encoded_keys: Return the keys as an Arrow dictionary, a chunk for each row group, each with a dictionary of its
             own: half the time, and a quarter of the memory.
+        expected: What it has to say of itself.
 
     Raises:
-        CorruptError: If this is no segment, or a damaged one.
+        CorruptError: If this is no segment, a damaged one, or another than expected.
         FormatVersionError: If a newer version of this package wrote it.
     """
     schema = pa.schema([SCHEMA.field(name) for name in (SCHEMA.names if columns is None else columns)])
@@ -224,7 +244,9 @@ def decode(
         schema = schema.set(schema.get_field_index("key"), _ENCODED_KEY)
     wanted = strings(list(keys or ()))
     with _only_our_errors():
-        file, _ = _open(source)
+        file, found = _open(source)
+        if expected is not None:
+            _check(found, expected)
         if keys is None:
             table = file.read(schema.names, use_threads=False)
         else:
@@ -268,7 +290,14 @@ def to_rows(table: pa.Table) -> list[Row]:
 
 
 def _write(
-    keys: list[str], key_ids: KeyIds, columns: list[pa.Array[Any]], *, stream: str, first: int, last: int
+    keys: list[str],
+    key_ids: KeyIds,
+    columns: list[pa.Array[Any]],
+    *,
+    stream: str,
+    first: int,
+    last: int,
+    term: str | None,
 ) -> bytes:
     """Write sorted points: all columns but the key, and for each point which of `keys` it has."""
     rows = numbers(columns[2])
@@ -279,6 +308,7 @@ def _write(
         last=last,
         first_row=int(rows.min()) if len(rows) else None,
         last_row=int(rows.max()) if len(rows) else None,
+        term=term,
     )
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, _ENCODED_SCHEMA, **_OPTIONS) as writer:
@@ -305,8 +335,12 @@ def _groups(key_ids: KeyIds) -> Iterator[tuple[int, int]]:
 
 def _open(source: bytes | BinaryIO) -> tuple[pq.ParquetFile, SegmentInfo]:
     """Open a segment and check what its footer says."""
+    whole = isinstance(source, bytes)
     handle = pa.BufferReader(source) if isinstance(source, bytes) else pa.PythonFile(cast(IOBase, source), mode="r")
-    metadata = pq.read_metadata(pa.BufferReader(read_footer(handle)))
+    footer = read_footer(handle)
+    if isinstance(source, bytes):
+        check_body(source, footer)
+    metadata = pq.read_metadata(pa.BufferReader(footer))
     fields = json.loads((metadata.metadata or {})[METADATA_KEY])
     check_version(fields.get("format"), "A segment")
     described = msgspec.convert(fields, _Described)
@@ -317,8 +351,9 @@ def _open(source: bytes | BinaryIO) -> tuple[pq.ParquetFile, SegmentInfo]:
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     if not 0 <= points <= length * _POINTS_A_BYTE + _MOST_POINTS or size > length * _BYTES_A_BYTE + _MOST_BYTES:
         raise CorruptError(f"This is no segment: its {length} bytes claim to be {points} points of {size} bytes.")
+    check_columns(footer, SCHEMA, length - len(footer))
     file = pq.ParquetFile(
-        handle, metadata=metadata, page_checksum_verification=True, pre_buffer=True, read_dictionary=["key"]
+        handle, metadata=metadata, page_checksum_verification=not whole, pre_buffer=True, read_dictionary=["key"]
     )
     return file, SegmentInfo(
         stream=described.stream,
@@ -327,7 +362,15 @@ def _open(source: bytes | BinaryIO) -> tuple[pq.ParquetFile, SegmentInfo]:
         first_row=described.first_row,
         last_row=described.last_row,
         points=points,
+        term=described.term,
     )
+
+
+def _check(found: SegmentInfo, expected: Identity) -> None:
+    """Refuse a segment that is another than the one that was asked for."""
+    said = Identity(found.stream, found.first, found.last, found.term)
+    if said[:3] != expected[:3] or (None not in (said.term, expected.term) and said.term != expected.term):
+        raise CorruptError(f"It is another segment than the one that belongs there: {said}.")
 
 
 def _may_hold(group: pq.RowGroupMetaData, keys: Collection[str]) -> bool:

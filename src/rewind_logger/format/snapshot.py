@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rewind_logger.errors import CorruptError, RewindError
 from rewind_logger.format.aggregates import SCHEMA, Aggregates
-from rewind_logger.format.footer import protect, read_footer
+from rewind_logger.format.footer import check_body, check_columns, protect, read_footer
 from rewind_logger.format.segment import METADATA_KEY
 from rewind_logger.format.version import FORMAT_VERSION, check_version
 
@@ -43,6 +43,8 @@ class Snapshot:
     newest_clock: int
     """No row that is covered has a larger clock."""
     aggregates: Aggregates
+    term: str | None = None
+    """The nonce of the term that wrote it; None where it does not say."""
 
 
 class _Described(msgspec.Struct):
@@ -52,11 +54,12 @@ class _Described(msgspec.Struct):
     flush: int
     last_row: int
     newest_clock: int
+    term: str | None = None
 
 
 def encode(snapshot: Snapshot) -> bytes:
     """Return the file that holds a snapshot."""
-    described = _Described(FORMAT_VERSION, snapshot.flush, snapshot.last_row, snapshot.newest_clock)
+    described = _Described(FORMAT_VERSION, snapshot.flush, snapshot.last_row, snapshot.newest_clock, snapshot.term)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, SCHEMA, **_OPTIONS) as writer:
         writer.add_key_value_metadata({METADATA_KEY.decode(): msgspec.json.encode(described).decode()})
@@ -73,14 +76,17 @@ def decode(data: bytes) -> Snapshot:
     """
     try:
         handle = pa.BufferReader(data)
-        metadata = pq.read_metadata(pa.BufferReader(read_footer(handle)))
+        footer = read_footer(handle)
+        check_body(data, footer)
+        metadata = pq.read_metadata(pa.BufferReader(footer))
         fields = json.loads((metadata.metadata or {})[METADATA_KEY])
         check_version(fields.get("format"), "A snapshot")
         described = msgspec.convert(fields, _Described)
         size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if not metadata.schema.to_arrow_schema().equals(SCHEMA) or size > len(data) * _MOST_BYTES_A_BYTE + _MOST_BYTES:
             raise CorruptError(f"This is no snapshot: it has the columns {metadata.schema.names}, of {size} bytes.")
-        table = pq.ParquetFile(handle, metadata=metadata, page_checksum_verification=True).read(use_threads=False)
+        check_columns(footer, SCHEMA, len(data) - len(footer))
+        table = pq.ParquetFile(handle, metadata=metadata, pre_buffer=False).read(use_threads=False)
         table = table.replace_schema_metadata(None)
         table.validate(full=True)
     except RewindError:
@@ -92,4 +98,5 @@ def decode(data: bytes) -> Snapshot:
         last_row=described.last_row,
         newest_clock=described.newest_clock,
         aggregates=Aggregates(table),
+        term=described.term,
     )

@@ -121,15 +121,20 @@ class Compactor:
     def _put(self, stream: str, group: Sequence[_Part], points: int) -> _Part:
         folder = self._opened.folder
         parts = [part.segment.name for part in group]
-        bodies = self._storage.read_many([names.segment(folder, stream, name) for name in parts])
+        paths = [names.segment(folder, stream, name) for name in parts]
+        bodies = self._storage.read_many(paths)
         name = SegmentName(
             parts[0].first,
             parts[-1].last,
             min(part.first_clock for part in parts),
             max(part.last_clock for part in parts),
         )
-        tables = [segment.decode(body) for body in bodies]
-        data = segment.merge(tables, stream=stream, first=name.first, last=name.last)
+        tables = [
+            segment.decode(body, expected=segments.identity(path, part))
+            for path, part, body in zip(paths, parts, bodies, strict=True)
+        ]
+        nonce = self._opened.base.nonce
+        data = segment.merge(tables, stream=stream, first=name.first, last=name.last, term=nonce)
         self._storage.put(names.segment(folder, stream, name), data)
         return _Part(Segment(name, len(data)), points)
 

@@ -140,6 +140,7 @@ class Cumulative:
             last_row=self._last_row,
             newest_clock=self._newest_clock,
             aggregates=combine([self.inherited(), own]),
+            term=self._opened.base.nonce,
         )
         data = snapshot.encode(found)
         self._storage.put(names.snapshot(self._opened.folder, SnapshotName(flush, found.newest_clock)), data)

@@ -99,7 +99,7 @@ class EvaluationWriter:
         self._uploads.send(self._blobs)
         for stream, rows in self._rows.items():
             flush = self._flushes[stream]
-            data = segment.encode(rows, stream=stream, first=flush, last=flush)
+            data = segment.encode(rows, stream=stream, first=flush, last=flush, term=names.writer(self._folder))
             name = SegmentName(flush, flush, self._clock, self._clock)
             self._storage.put(names.segment(self._folder, stream, name), data)
         self._flushes.update(self._rows.keys())

@@ -157,7 +157,8 @@ def visible_tables(
         try:
             if isinstance(source, Exception):
                 raise source
-            table = segment.decode(source, keys=keys, columns=columns)
+            expected = segments.identity(file.path, file.segment.name)
+            table = segment.decode(source, keys=keys, columns=columns, expected=expected)
         except FileNotFoundError as error:
             message = f"The segment {file.path} in {storage.url} is missing, and so are its rows"
             if strict:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rewind_logger.format import names
 from rewind_logger.format.names import SegmentName
+from rewind_logger.format.segment import Identity
 from rewind_logger.storage.base import ObjectInfo, Storage
 
 
@@ -122,6 +123,12 @@ def missing(chosen: Iterable[Segment], sealed: int | None) -> list[tuple[int, in
     if sealed is not None and next_flush <= sealed:
         gaps.append((next_flush, sealed))
     return gaps
+
+
+def identity(path: str, name: SegmentName) -> Identity:
+    """Return what the segment at a path has to say of itself."""
+    folder, _, stream, _, _ = path.rsplit("/", 4)
+    return Identity(stream, name.first, name.last, names.writer(folder))
 
 
 def plan_of(files: Mapping[str, Iterable[Segment]]) -> dict[str, list[tuple[str, int]]]:

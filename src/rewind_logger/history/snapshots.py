@@ -115,12 +115,21 @@ def _files(storage: Storage, view: View, start: int, flush: int) -> list[File]:
 def _read(storage: Storage, stored: Stored) -> Snapshot | None:
     """Return a snapshot; None if it is gone or damaged."""
     try:
-        return snapshot.decode(storage.read(stored.path))
+        found = snapshot.decode(storage.read(stored.path))
+        _check(found, stored)
+        return found
     except FileNotFoundError:
         return None
     except (CorruptError, FormatVersionError) as error:
         _report(f"{storage.url}/{stored.path}", str(error))
         return None
+
+
+def _check(found: Snapshot, stored: Stored) -> None:
+    """Refuse a snapshot that is another than the one that its path names: objects can be mixed up."""
+    writer = names.writer(stored.path.rsplit("/", 2)[0])
+    if (found.flush, found.newest_clock) != stored.name or (None not in (found.term, writer) and found.term != writer):
+        raise CorruptError(f"It is that of flush {found.flush} of term {found.term}, and another belongs there.")
 
 
 @functools.lru_cache(maxsize=1024)

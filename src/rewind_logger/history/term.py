@@ -60,7 +60,8 @@ class Term:
         for stream, found in rows.items():
             clocks = [row.clock for row in found]
             name = SegmentName(flushes[stream], flushes[stream], min(clocks), max(clocks))
-            data = segment.encode(found, stream=stream, first=name.first, last=name.last)
+            nonce = self.opened.base.nonce
+            data = segment.encode(found, stream=stream, first=name.first, last=name.last, term=nonce)
             objects.append((names.segment(self.opened.folder, stream, name), data))
             added.append((stream, Segment(name, len(data)), _points(stream, found)))
         self._storage.put_many(objects)
