@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.stored import StoredRun
     from rewind_logger.sdk.summary.metric import Metric
     from rewind_logger.sdk.summary.summary import Summary
+    from rewind_logger.sdk.sync import sync
 
     run: Run | None
     config: Config
@@ -88,6 +89,7 @@ __all__ = [
     "log_artifact",
     "login",
     "open_store",
+    "sync",
     "use_artifact",
 ]
 
@@ -117,6 +119,7 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "log_artifact": "rewind_logger.sdk.current",
     "login": "rewind_logger.sdk.current",
     "open_store": "rewind_logger.sdk.store",
+    "sync": "rewind_logger.sdk.sync",
     "use_artifact": "rewind_logger.sdk.current",
 }
 """The names whose modules cost more than they should at `import rewind_logger`, with those modules."""

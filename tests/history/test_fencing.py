@@ -15,6 +15,7 @@ from rewind_logger.errors import FencedError
 from rewind_logger.history import journal, reader
 from rewind_logger.history import writer as writing
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
@@ -213,7 +214,10 @@ def test_whoever_was_stopped_can_open_the_run_again(local: LocalStorage) -> None
     lost = first.journal
     again = first.open(OpenRequest())
     assert (again.kind, again.start, first.fenced) == ("resumed", 2, None)
-    assert again.notes == (f"Rows of a writer that the run went on without are kept in {lost}: 2.",)
+    assert again.notes == (
+        f"Rows of a writer that the run went on without are kept in {lost}: 2. To have them "
+        f"as a fork: {sync_command(local.url, as_fork=True)}",
+    )
     log(first, [2], turn=3)
     assert first.flush()
     assert kept(lost) == line([1, 2])

@@ -120,6 +120,9 @@ class RunPaths:
         'digits/r1/m/00000007.json'
     """
 
+    JOURNALS = "j"
+    """The folder of a run that holds journals."""
+
     def __init__(self, run: RunRef) -> None:
         """Take a run whose names have passed `check_name`."""
         self.root = str(run)
@@ -127,7 +130,7 @@ class RunPaths:
         self.terms = f"{self.root}/t"
         self.evaluations = f"{self.root}/v"
         self.pins = f"{self.root}/pins"
-        self.journals = f"{self.root}/j"
+        self.journals = f"{self.root}/{self.JOURNALS}"
 
     def claim(self, n: int) -> str:
         """Return the path of claim `n`."""

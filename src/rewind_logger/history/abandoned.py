@@ -10,11 +10,13 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format.version import check_version
 from rewind_logger.history import journal, locks
 from rewind_logger.history.journal import BLOB, CLAIMED, NOTED, OWNER, PART, Batch
+from rewind_logger.types import OPENING_CLOCK
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -28,6 +30,8 @@ class Abandoned:
     created_ms: int
     claimed: int | None
     """The number of the last claim that the writer made, None if it made none."""
+    host: str | None = None
+    """The machine that it was written on, if it tells."""
     damaged: set[Path] = field(default_factory=set)
     """Parts that could not be read."""
 
@@ -46,6 +50,12 @@ class Abandoned:
                 if batch.damaged:
                     self._say_damaged(path, "the rows behind the damage are left out.")
                 yield batch
+
+    def has_steps(self) -> bool:
+        """Say whether it holds rows of steps, and not only what precedes an opening."""
+        return any(
+            row.clock >= 0 for batch in self.batches(OPENING_CLOCK) for rows in batch.rows.values() for row in rows
+        )
 
     def blobs(self) -> dict[str, Path]:
         """Return by digest the files of the blobs that its rows may refer to."""
@@ -84,14 +94,16 @@ def abandoned(root: Path | None) -> Iterator[list[Abandoned]]:
                 if fd is None:
                     continue  # its writer lives
                 held.append((fd, owner))
-                if not _is_ours(fd, folder):
+                about = _about(fd, folder)
+                if about is None:
                     continue
                 created = os.fstat(fd).st_mtime_ns
                 claims = [match for path in folder.iterdir() if (match := CLAIMED.fullmatch(path.name))]
             except OSError:  # no journal, or one that its writer is just removing
                 continue
             claimed = max((int(match[1]) for match in claims), default=None)
-            found.append((created, Abandoned(folder, folder.name, created // 1_000_000, claimed)))
+            host = about.get("host")
+            found.append((created, Abandoned(folder, folder.name, created // 1_000_000, claimed, host)))
         yield [one for _, one in sorted(found, key=lambda item: item[0])]
     finally:
         for fd, path in held:
@@ -112,18 +124,18 @@ def is_abandoned(root: Path | None, nonce: str) -> bool | None:
         return None
 
 
-def _is_ours(fd: int, folder: Path) -> bool:
-    """Tell whether this version knows the journal's format.
+def _about(fd: int, folder: Path) -> dict[str, Any] | None:
+    """Return what a journal says of itself; None if this version does not know its format.
 
     Read through the locked descriptor: to close another one on the same file would give the lock up.
     """
     data = os.pread(fd, 1 << 16, 0)
     try:
-        fields = json.loads(data) if data else {"format": 1}  # its writer was killed before it wrote a word
+        fields: dict[str, Any] = json.loads(data) if data else {"format": 1}  # its writer was killed before a word
         check_version(fields.get("format"), f"The journal {folder}")
     except FormatVersionError as error:
         LOG.warning("%s Until then its rows are left there.", error)
-        return False
+        return None
     except (CorruptError, ValueError, AttributeError):
-        pass  # a word that was cut short: its parts say what they are
-    return True
+        return {}  # a word that was cut short: its parts say what they are
+    return fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rewind_logger.errors import CorruptError, FencedError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
 from rewind_logger.format.names import RunPaths, base
+from rewind_logger.history.rescue import sync_command
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.probe import is_conditional
 from rewind_logger.types import RunRef
@@ -132,16 +133,12 @@ def check_owner(storage: Storage, paths: RunPaths, n: int, journal: str | None) 
         # Whoever made it, it is there: the run is theirs.
         raise FencedError(f"Run {paths.root} was taken over. {error}{_kept(journal)}") from error
     if successor is not None:
-        raise fenced(paths, successor, journal)
-
-
-def fenced(paths: RunPaths, successor: Claim, journal: str | None) -> FencedError:
-    """Return the error for a writer whose run was taken over by `successor`."""
-    return FencedError(
-        f"Run {paths.root} was taken over by process {successor.pid} on {successor.host}, which {successor.kind} it:"
-        f" this writer no longer writes to the store.{_kept(journal)} If both were meant to log, give each a run id of"
-        " its own."
-    )
+        as_fork = f" To have those rows as a fork: {sync_command(storage.url, as_fork=True)}" if journal else ""
+        raise FencedError(
+            f"Run {paths.root} was taken over by process {successor.pid} on {successor.host}, which {successor.kind}"
+            f" it: this writer no longer writes to the store.{_kept(journal)} If both were meant to log, give each a"
+            f" run id of its own.{as_fork}"
+        )
 
 
 def _kept(journal: str | None) -> str:

@@ -61,7 +61,12 @@ def journal_root(storage: Storage, run: RunRef) -> Path | None:
         return storage.local_path / RunPaths(run).journals
     if storage.url.startswith("memory://"):
         return None
-    return spool_root() / hashlib.sha256(storage.url.encode()).hexdigest()[:16] / str(run)
+    return spool_folder(storage.url) / str(run)
+
+
+def spool_folder(store: str) -> Path:
+    """Return the folder for the journals of a remote store."""
+    return spool_root() / hashlib.sha256(store.encode()).hexdigest()[:16]
 
 
 def spool_root() -> Path:

@@ -96,6 +96,16 @@ def look(path: Path) -> tuple[bool, bytes] | None:
             os.close(fd)
 
 
+def read(path: Path) -> bytes | None:
+    """Return what is in a file; None if this process has it locked, and would give that up by closing it.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with _guard:
+        return None if os.path.realpath(path) in _held else path.read_bytes()
+
+
 def moved(path: Path, target: Path) -> None:
     """Note that a locked file has another name now."""
     with _guard:

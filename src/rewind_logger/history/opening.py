@@ -215,7 +215,12 @@ def _continue(
 def _begin(run: RunRef, n: int, nonce: str, reason: str) -> Opened:
     """Begin a run."""
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
-    nothing = View(
+    return build(run, "new", n, nonce, nothing(run, record), 0, (record,), None)
+
+
+def nothing(run: RunRef, record: RevisionRecord) -> View:
+    """Return the view of what a new run builds on."""
+    return View(
         run=run,
         revision=1,
         head=True,
@@ -225,9 +230,8 @@ def _begin(run: RunRef, n: int, nonce: str, reason: str) -> Opened:
         next_step=0,
         newest_clock=OPENING_CLOCK,
         revisions=(record,),
-        folder=RunPaths(run).term(n, nonce),
+        folder=RunPaths(run).root,
     )
-    return build(run, "new", n, nonce, nothing, 0, (record,), None)
 
 
 def _fork(storage: Storage, run: RunRef, n: int, nonce: str, origin: Origin, reason: str) -> Opened:

@@ -1,7 +1,7 @@
 """Recovery: rows that a killed writer left in its journal come into the run before anything is cut.
 
 The rows become a term of their own, without a cut. Only the journal of the newest term is replayed: the run went on
-without the others, whose rows are kept and can be forked.
+without the others, whose rows are kept and can be forked (`sync`).
 """
 
 from __future__ import annotations
@@ -9,21 +9,34 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from rewind_logger.format.documents import Base, Recovery
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
 from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.journal import Batch
-from rewind_logger.history.opening import build, new_claim, publish
+from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
+from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.term import Term
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View, of_base
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import RunRef
+from rewind_logger.types import OPENING_CLOCK, RevisionRecord, RunRef
 
 
-def recover(storage: Storage, run: RunRef, root: Path | None, *, opening: bool = True) -> list[str]:
+class Recovered(NamedTuple):
+    """What became of a journal."""
+
+    state: Literal["brought in", "empty", "kept"]
+    """Its rows came into the run; all of them were there; the run went on without them."""
+    rows: int
+    """How many were missing in the run."""
+
+
+def recover(
+    storage: Storage, run: RunRef, root: Path | None, *, opening: bool = True, begin: bool = False
+) -> list[str]:
     """Bring in the rows of every journal of the run whose writer is gone and that still belong to its head.
 
     Args:
@@ -32,6 +45,7 @@ def recover(storage: Storage, run: RunRef, root: Path | None, *, opening: bool =
         root: The folder of its journals on this machine.
         opening: Whether the run is about to be opened, which ends the turn of whoever writes it now. If not (it is
             about to be forked), only the journal of its last writer is looked at: then that one is gone.
+        begin: Whether a run that was never opened, because the store was away, is begun with the rows that wait for it.
 
     Returns:
         Sentences for people: what was brought in, what was not and where it is kept.
@@ -42,26 +56,66 @@ def recover(storage: Storage, run: RunRef, root: Path | None, *, opening: bool =
             return []
         head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
         # That of the last writer first: what is replayed ends its term, and with it the right of its rows to be there.
-        for one in sorted(found, key=lambda one: head is None or one.nonce not in _writers(head)):
+        for one in sorted(found, key=lambda one: not is_last_writers(one, head)):
             head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
-            if head is None:
-                break  # logged before the run was first opened
-            if not opening and one.nonce not in _writers(head):
-                continue
-            note = _recover_one(storage, run, head, one)
+            if head is None and begin and one.has_steps():
+                head = begin_with(storage, run, one)
+            if head is None or not (opening or is_last_writers(one, head)):
+                continue  # logged before the run was first opened, or not to be looked at
+            note = _note(storage, one, recover_one(storage, run, head, one))
             if note is not None:
                 notes.append(note)
     return notes
 
 
-def _recover_one(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> str | None:
-    """Bring in what a journal holds, or leave it; return what there is to say."""
-    recovery, belongs = _state(one, head, of_base(storage, run, head))
-    rows = _count(_missing(one.batches(recovery.start), recovery.first))
-    if rows and not (belongs and _replay(storage, run, one)):
-        return one.note_once(f"Rows of a writer that the run went on without are kept in {one.folder}: {rows:,}.")
+def _note(storage: Storage, one: Abandoned, recovered: Recovered) -> str | None:
+    """Say what became of a journal, if there is anything to say that was not said before."""
+    if recovered.state == "brought in":
+        return f"Rows that a killed writer had left in its journal were brought in: {recovered.rows:,}."
+    if recovered.state == "kept":
+        return one.note_once(
+            f"Rows of a writer that the run went on without are kept in {one.folder}: {recovered.rows:,}. To have them "
+            f"as a fork: {sync_command(storage.url, as_fork=True)}"
+        )
+    return None
+
+
+def recover_one(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> Recovered:
+    """Bring in the rows of one journal if they belong to the head; remove it if nothing of it is missing then."""
+    state, rows = look(storage, run, head, one)
+    if state == "kept" or (state == "brought in" and not _replay(storage, run, one)):
+        return Recovered("kept", rows)
     one.remove()
-    return f"Rows that a killed writer had left in its journal were brought in: {rows:,}." if rows else None
+    return Recovered(state, rows)
+
+
+def look(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> Recovered:
+    """Say what `recover_one` would do; nothing changes."""
+    recovery, belongs = _state(one, head, of_base(storage, run, head))
+    rows = count(missing(one.batches(recovery.start), recovery.first))
+    return Recovered(("brought in" if belongs else "kept") if rows else "empty", rows)
+
+
+def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
+    """Begin a run that nobody has opened yet, such that what follows takes the rows of a journal.
+
+    Returns:
+        The base of its first term; None if it was to be a fork, or if somebody else opens it at this moment.
+    """
+    paths = RunPaths(run)
+    n = claims.count(storage, paths)
+    first = claims.read(storage, paths, 0) if n else None
+    if first is not None and first.source is not None:
+        return None
+    nonce = secrets.token_hex(8)
+    reason = f"rows of the journal {one.nonce}"
+    if not claims.take(storage, paths, new_claim(nonce, "recovered", reason), n):
+        return None
+    record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
+    recovery = Recovery(nonce=one.nonce, first={}, start=0)
+    opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery)
+    publish(storage, opened, None)
+    return opened.base
 
 
 def _replay(storage: Storage, run: RunRef, one: Abandoned) -> bool:
@@ -82,7 +136,7 @@ def _replay(storage: Storage, run: RunRef, one: Abandoned) -> bool:
     publish(storage, opened, None)
     Uploads(storage).send(one.blobs())
     term = Term(storage, opened)
-    for batch in _missing(one.batches(recovery.start), recovery.first):
+    for batch in missing(one.batches(recovery.start), recovery.first):
         term.flush({s: flush - recovery.first.get(s, 0) for s, flush in batch.flushes.items()}, batch.rows)
     return True
 
@@ -91,33 +145,46 @@ def _state(one: Abandoned, head: Base, view: View) -> tuple[Recovery, bool]:
     """Return from where on a journal is not in the store, and whether it belongs to the head."""
     end = view.entries[-1].sealed
     if one.nonce == head.nonce:
-        return Recovery(nonce=one.nonce, first=_after(end), start=head.start), True
+        return Recovery(nonce=one.nonce, first=after(end), start=head.start), True
     earlier = head.recovery
     if earlier is not None and earlier.nonce == one.nonce:  # perhaps cut short
-        first = {s: earlier.first.get(s, 0) + _after(end).get(s, 0) for s in (*earlier.first, *end)}
+        first = {s: earlier.first.get(s, 0) + after(end).get(s, 0) for s in (*earlier.first, *end)}
         return Recovery(nonce=one.nonce, first=first, start=earlier.start), True
     seals = [(entry.folder, entry.sealed) for entry in view.entries]
     seals += [(record.folder, record.sealed) for record in view.revisions if record.folder is not None]
     first = {}
     for folder, sealed in seals:
         if folder.endswith(f"-{one.nonce}"):
-            first = _after(sealed)
-    # One that never came to claim the run holds what was logged before its opening, such as hyperparameters. It has its
-    # place if nobody opened the run since.
-    belongs = one.claimed is None and not first and one.created_ms >= head.created_ms
-    return Recovery(nonce=one.nonce, first=first, start=view.next_step), belongs
+            first = after(sealed)
+    return Recovery(nonce=one.nonce, first=first, start=view.next_step), not first and _follows(one, head, view)
 
 
-def _writers(head: Base) -> set[str]:
-    """Return whose rows a term takes: its own, and those of the journal that it recovers."""
-    return {head.nonce} | ({head.recovery.nonce} if head.recovery is not None else set())
+def _follows(one: Abandoned, head: Base, view: View) -> bool:
+    """Say whether a journal whose writer never came to open the run has its place at the end of it.
+
+    It holds what was logged before the opening, such as hyperparameters; or everything, where the store was away. It
+    has its place if nobody opened the run since, and if its steps follow those of the run: else it was to be rewound.
+    """
+    since = one.created_ms >= head.created_ms if one.claimed is None else one.claimed > head.number
+    return since and all(
+        not 0 <= row.clock < view.next_step
+        for batch in one.batches(OPENING_CLOCK)
+        for rows in batch.rows.values()
+        for row in rows
+    )
 
 
-def _after(sealed: Mapping[str, int]) -> dict[str, int]:
+def is_last_writers(one: Abandoned, head: Base | None) -> bool:
+    """Say whether a journal is that of the head's writer, or of whom the head recovers."""
+    return head is not None and one.nonce in (head.nonce, head.recovery and head.recovery.nonce)
+
+
+def after(sealed: Mapping[str, int]) -> dict[str, int]:
+    """Return per stream the first flush beyond a seal."""
     return {stream: last + 1 for stream, last in sealed.items()}
 
 
-def _missing(batches: Iterable[Batch], first: Mapping[str, int]) -> Iterator[Batch]:
+def missing(batches: Iterable[Batch], first: Mapping[str, int]) -> Iterator[Batch]:
     """Yield the batches, each without the streams whose flush is in the run."""
     for batch in batches:
         rows = {s: rows for s, rows in batch.rows.items() if batch.flushes[s] >= first.get(s, 0)}
@@ -125,5 +192,6 @@ def _missing(batches: Iterable[Batch], first: Mapping[str, int]) -> Iterator[Bat
             yield Batch(batch.flushes, rows)
 
 
-def _count(batches: Iterable[Batch]) -> int:
+def count(batches: Iterable[Batch]) -> int:
+    """Return the number of rows."""
     return sum(len(rows) for batch in batches for rows in batch.rows.values())

@@ -160,7 +160,8 @@ class Writer:
         if self._term is not None:
             self._leave_term(self._term)
         self._disowned = False
-        notes = recovery.recover(self.storage, self.run, self._root)
+        begin = request.resume != "never" and (request.at is None or request.at_own(self.run) is not None)
+        notes = recovery.recover(self.storage, self.run, self._root, begin=begin)
         if request.at is not None and request.at.run != self.run and request.source is None:
             root = journal_root(self.storage, request.at.run)
             notes += recovery.recover(self.storage, request.at.run, root, opening=False)

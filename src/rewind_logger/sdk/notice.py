@@ -9,6 +9,7 @@ import sys
 from rewind_logger.errors import RewindError
 from rewind_logger.history import reader
 from rewind_logger.history.opening import Opened
+from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import resolve
 from rewind_logger.sdk.console import tap
 from rewind_logger.storage.base import Storage
@@ -57,12 +58,18 @@ def opening(storage: Storage, opened: Opened) -> str:
     return " ".join((f"run {run} in {storage.url} {what}.", *opened.notes))
 
 
-def closing(run: RunRef, state: str, next_step: int, trouble: str | None, journal: str | None) -> str:
+def closing(store: str, run: RunRef, state: str, next_step: int, trouble: str | None, journal: str | None) -> str:
     """Return the line for a run that ended."""
     if trouble is not None:
-        kept = f" What is not in the store is kept in {journal}." if journal and journal not in trouble else ""
-        return f"run {run} {state}, but not all of it is in the store: {trouble}{kept}"
+        return f"run {run} {state}, but not all of it is in the store: {trouble}{kept(store, trouble, journal)}"
     return f"run {run} {state} at step {next_step - 1}." if next_step else f"run {run} {state} without a step."
+
+
+def kept(store: str, trouble: str, journal: str | None) -> str:
+    """Say where rows are that did not come into their store, and how to bring them in, if `trouble` does not say it."""
+    if not journal or journal in trouble:
+        return ""
+    return f" What is not in the store is kept in {journal}. To bring it in: {sync_command(store)}"
 
 
 def _place(opened: Opened, step: str) -> str:

@@ -220,7 +220,7 @@ class Run(LogsArtifacts, Summarized, Advising):
             state = "finished" if not exit_code else "failed"
             # The clock stays at a step that was given, or not committed, until another row comes.
             reached = max(self.step + self._driven, self._writer.next_step)
-            notice.say(notice.closing(self._ref, state, reached, trouble, journal))
+            notice.say(notice.closing(self._storage.url, self._ref, state, reached, trouble, journal))
 
     def __enter__(self) -> Run:
         return self
@@ -278,7 +278,8 @@ class Run(LogsArtifacts, Summarized, Advising):
 
     def _complain(self, trouble: str) -> None:
         """Say why not everything is in the store."""
-        LOG.error("Run %s: %s What is not in the store is kept in %s.", self._ref, trouble, self._writer.journal)
+        kept = notice.kept(self._storage.url, trouble, self._writer.journal)
+        LOG.error("Run %s: %s%s", self._ref, trouble, kept)
 
     def _advance(self, clock: int) -> None:
         """Set the clock to the step that a trainer is at."""

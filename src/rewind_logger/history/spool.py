@@ -1,0 +1,86 @@
+"""Which journals there are on this machine: of a store, and of all remote stores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rewind_logger.errors import ConfigError
+from rewind_logger.format.names import RESERVED_NAMES, RunPaths, check_name
+from rewind_logger.history import locks
+from rewind_logger.history.journal import OWNER, spool_folder, spool_root
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import RunRef
+
+_DEPTH = 3
+"""entity/project/id."""
+
+
+def roots(storage: Storage) -> list[tuple[RunRef, Path]]:
+    """Return the runs of a store that have journals on this machine, each with the folder of these."""
+    if storage.local_path is not None:
+        return sorted(_roots(storage.local_path, RunPaths.JOURNALS), key=lambda found: str(found[0]))
+    return sorted(_roots(spool_folder(storage.url), None), key=lambda found: str(found[0]))
+
+
+def journals(root: Path) -> list[Path]:
+    """Return the journals of a run."""
+    try:
+        return sorted(path for path in root.iterdir() if (path / OWNER).is_file())
+    except OSError:
+        return []
+
+
+def spooled_stores() -> list[str]:
+    """Return the URLs of the remote stores for which journals wait on this machine; not those that can tell no URL."""
+    found = set()
+    for folder in _folders(spool_root()):
+        for _, root in _roots(folder, None):
+            urls = {url for path in journals(root) if (url := store_of(path)) is not None}
+            found |= {url for url in urls if spool_folder(url) == folder}
+    return sorted(found)
+
+
+def store_of(journal: Path) -> str | None:
+    """Return the URL of the store that a journal is for; None where it does not tell, or is this process's own."""
+    store = _about(journal).get("store")
+    return store if isinstance(store, str) else None
+
+
+def _about(journal: Path) -> dict[str, object]:
+    """Return what a journal says of itself, nothing where it is this process's own."""
+    try:
+        found = json.loads(locks.read(journal / OWNER) or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _roots(base: Path, journals_in: str | None) -> Iterator[tuple[RunRef, Path]]:
+    """Yield runs that lie below a folder as in a store, each with its journals: in that folder of it, or in itself."""
+    level: list[tuple[Path, tuple[str, ...]]] = [(path, (path.name,)) for path in _folders(base)]
+    for _ in range(_DEPTH - 1):
+        level = [(path, (*names, path.name)) for folder, names in level for path in _folders(folder)]
+        for folder, names in level:
+            root = folder if journals_in is None else folder / journals_in
+            if journals(root) and all(map(_is_name, names)):
+                yield RunRef("/".join(names[:-1]), names[-1]), root
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that may be part of a run's name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name("run id", name)
+    except ConfigError:
+        return False
+    return name.lower() not in RESERVED_NAMES

@@ -1,0 +1,338 @@
+"""Sync: journals whose writers are gone come into their store, without anybody opening the runs.
+
+What an opening does on its way is done here for itself, and with more care: an opening may end the turn of whoever
+writes the run, a sync must not. So only what a run's own last writer left is brought into the run; the journal of a
+writer that the run went on without becomes a run of its own, if that is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rewind_logger.errors import RewindError, TransientStorageError
+from rewind_logger.format import names
+from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
+from rewind_logger.format.names import MAX_NAME_BYTES, RunPaths
+from rewind_logger.history import claims, locks, recovery, segments, spool
+from rewind_logger.history.abandoned import Abandoned, abandoned
+from rewind_logger.history.journal import OWNER
+from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
+from rewind_logger.history.rescue import sync_command
+from rewind_logger.history.view import View, of_term
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Entry, Position, RevisionRecord, RunRef
+
+RECENT_S = 3600.0
+"""A journal of another machine, on a disk that both see, is passed by for so long after it was last written: over a
+network the lock of a writer that lives may not be seen."""
+
+What = Literal["brought in", "nothing left", "in use", "superseded", "waiting", "forked", "failed"]
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Called with what is done, how much of it, and how much there is, if that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """What became of one journal."""
+
+    store: str
+    """URL of its store."""
+    run: RunRef
+    """The run that it is a journal of."""
+    journal: Path
+    """Its folder."""
+    what: What
+    """brought in: its rows are in the run now. nothing left: they were already. forked: they are in a run of their own,
+    `fork`. in use: its writer lives. superseded: the run went on without its writer; `as_fork` makes a run of its rows.
+    waiting: another process may be writing the run. failed: `trouble` says why. In all but the first three it is kept.
+    """
+    rows: int = 0
+    """How many rows of it were not in the store; 0 also where that is not known."""
+    fork: RunRef | None = None
+    """The run that its rows are in, or would be in with `as_fork`."""
+    trouble: str = ""
+    """Why it was not brought in."""
+    dry_run: bool = False
+    """Whether it only says what would be done."""
+
+    def __str__(self) -> str:
+        would = "would be" if self.dry_run else "were"
+        said = {
+            "brought in": f"{self.rows:,} rows {would} brought in",
+            "nothing left": "all of it is in the store" + ("" if self.dry_run else "; it was removed"),
+            "in use": "its writer lives, so it is left to it",
+            "superseded": f"the run went on without its writer; {self.rows:,} rows are kept in {self.journal}. To have "
+            f"them as run {self.fork}: {sync_command(self.store, as_fork=True)}",
+            "waiting": f"its rows are kept in {self.journal}: {self.trouble}",
+            "forked": f"{self.rows:,} rows {would} brought into a run of their own, {self.fork}",
+            "failed": f"it is kept in {self.journal}. {self.trouble}",
+        }[self.what]
+        return f"{self.run} in {self.store}, journal {self.journal.name}: {said}"
+
+
+def sync_store(
+    storage: Storage, *, as_fork: bool = False, dry_run: bool = False, progress: Progress | None = None
+) -> list[Synced]:
+    """Bring in the journals of this machine for one store.
+
+    Args:
+        storage: The store.
+        as_fork: Whether rows of writers that a run went on without become runs of their own.
+        dry_run: Whether only to say what would be done.
+        progress: Called before each run that has journals.
+
+    Returns:
+        What became of each journal, by run and then by age. A failure is part of it, and ends nothing; but a store that
+        does not answer is not asked again.
+    """
+    found: list[Synced] = []
+    away: RewindError | None = None
+    runs = spool.roots(storage)
+    for number, (run, root) in enumerate(runs):
+        if progress is not None:
+            progress(f"journals of {run}", number, len(runs))
+        work = _Run(storage, run, root, as_fork=as_fork, dry_run=dry_run)
+        found += work.sync(away)
+        away = away or work.away
+    return found
+
+
+class _Run:
+    """The journals of one run."""
+
+    def __init__(self, storage: Storage, run: RunRef, root: Path, *, as_fork: bool, dry_run: bool) -> None:
+        self._storage = storage
+        self._run = run
+        self._root = root
+        self._as_fork = as_fork
+        self._dry_run = dry_run
+        self._held: set[Path] = set()
+        self.away: RewindError | None = None
+        """Why the store could not be asked."""
+
+    def sync(self, away: RewindError | None) -> list[Synced]:
+        """Bring in what can be; say the same of each if the store is known to be `away`."""
+        done = []
+        self.away = away
+        with abandoned(self._root) as found:
+            self._held = {one.folder for one in found}
+            done += [self._say(path, "in use") for path in spool.journals(self._root) if path not in self._held]
+            for one in self._last_first(found):
+                try:
+                    done.append(self._say_away(one) if self.away else self._one(one))
+                except (RewindError, OSError) as error:
+                    if isinstance(error, TransientStorageError):
+                        self.away = error
+                    done.append(self._say(one.folder, "failed", trouble=str(error)))
+        return done
+
+    def _last_first(self, found: list[Abandoned]) -> list[Abandoned]:
+        """Begin with that of the last writer: what is replayed ends its term, and with it its right to be there."""
+        if not found or self.away is not None:
+            return found
+        try:
+            head = self._head()
+        except RewindError:  # which each of them is told
+            return found
+        return sorted(found, key=lambda one: not recovery.is_last_writers(one, head))
+
+    def _one(self, one: Abandoned) -> Synced:
+        if one.host not in (None, socket.gethostname()) and time.time() - _written(one.folder) < RECENT_S:
+            trouble = f"they were written on {one.host} within the last hour. Sync there, or later."
+            return self._say(one.folder, "waiting", trouble=trouble)
+        head = self._head()
+        if head is None:
+            return self._begin(one)
+        looked = recovery.look(self._storage, self._run, head, one)
+        if looked.state == "kept":
+            return self._superseded(one, looked.rows)
+        if looked.state == "brought in" and not self._is_over(head, one):
+            return self._say(
+                one.folder,
+                "waiting",
+                looked.rows,
+                trouble="another process opened the run before, and may still be writing it. Open the run on this"
+                " machine, which takes it over and brings them in; or sync once the other has ended.",
+            )
+        if not self._dry_run:
+            looked = recovery.recover_one(self._storage, self._run, head, one)
+        if looked.state == "kept":  # somebody opened the run at this very moment
+            return self._superseded(one, looked.rows)
+        return self._say(one.folder, "brought in" if looked.rows else "nothing left", looked.rows)
+
+    def _begin(self, one: Abandoned) -> Synced:
+        """Open a run that was never opened, for the rows that were logged to it."""
+        rows = recovery.count(one.batches(0))
+        if not rows:
+            if not self._dry_run:
+                one.remove()
+            return self._say(one.folder, "nothing left")
+        if not self._dry_run:
+            head = recovery.begin_with(self._storage, self._run, one)
+            if head is None:
+                return self._say(
+                    one.folder,
+                    "waiting",
+                    rows,
+                    trouble="the opening of the run was cut short. Open it again as it was meant, as that fork.",
+                )
+            recovery.recover_one(self._storage, self._run, head, one)
+        return self._say(one.folder, "brought in", rows)
+
+    def _is_over(self, head: Base, one: Abandoned) -> bool:
+        """Say whether whoever opened the run last is surely gone: a replay ends their turn."""
+        if recovery.is_last_writers(one, head):
+            return True  # it is this very journal, which we have locked
+        paths = RunPaths(self._run)
+        claim = claims.read(self._storage, paths, claims.count(self._storage, paths) - 1)
+        if claim is None or claim.host != socket.gethostname() or _is_alive(claim.pid):
+            return False
+        journal = self._root / claim.nonce
+        if journal in self._held:
+            return True
+        found = locks.look(journal / OWNER)
+        return found is None or not found[0]
+
+    def _superseded(self, one: Abandoned, rows: int) -> Synced:
+        child = fork_of(self._run, one.nonce)
+        if not self._as_fork:
+            return self._say(one.folder, "superseded", rows, child)
+        if self._dry_run:
+            return self._say(one.folder, "forked", rows, child)
+        head = _fork(self._storage, self._run, child, one)
+        if head is None:
+            trouble = f"There is another run {child}, which is no fork of these rows."
+            return self._say(one.folder, "failed", trouble=trouble)
+        recovered = recovery.recover_one(self._storage, child, head, one)
+        if recovered.state == "kept":
+            return self._say(
+                one.folder, "failed", trouble=f"Run {child} was opened before it had all its rows, and went on without."
+            )
+        return self._say(one.folder, "forked", recovered.rows, child)
+
+    def _head(self) -> Base | None:
+        return claims.newest_base(self._storage, self._run, claims.count(self._storage, RunPaths(self._run)))
+
+    def _say_away(self, one: Abandoned) -> Synced:
+        return self._say(one.folder, "failed", trouble=str(self.away))
+
+    def _say(self, journal: Path, what: What, rows: int = 0, fork: RunRef | None = None, trouble: str = "") -> Synced:
+        return Synced(
+            store=self._storage.url,
+            run=self._run,
+            journal=journal,
+            what=what,
+            rows=rows,
+            fork=fork,
+            trouble=trouble,
+            dry_run=self._dry_run,
+        )
+
+
+def fork_of(run: RunRef, nonce: str) -> RunRef:
+    """Return the name of the run that the rows of a superseded writer become."""
+    suffix = f"-{nonce[:8]}"
+    room = MAX_NAME_BYTES - len(suffix)
+    kept = run.id[: names.MAX_NAME_CHARACTERS - len(suffix)].encode()[:room].decode(errors="ignore")
+    return RunRef(run.project, kept.rstrip() + suffix)
+
+
+def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base | None:
+    """Make the run that is to hold what a superseded writer had: what it built on, what it stored, and its journal.
+
+    Every step can be made again: whoever finds the fork half made completes it.
+
+    Returns:
+        Its newest base; None if there is another run of that name.
+    """
+    paths = RunPaths(child)
+    # The same for every attempt, so that it is known whose the claim is.
+    nonce = hashlib.sha256(one.nonce.encode()).hexdigest()[:16]
+    n = claims.count(storage, paths)
+    first = claims.read(storage, paths, 0) if n else None
+    if first is not None and first.nonce != nonce:
+        return None
+    head = claims.newest_base(storage, child, n)
+    if head is not None:
+        return head
+    term = _term_of(storage, run, one)
+    source = parent = None
+    first_missing: dict[str, int] = {}
+    reason = f"rows of the journal {one.nonce}, without whose writer run {run} went on"
+    record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
+    view, start = nothing(child, record), 0
+    if term is not None:
+        base, view = term
+        start = base.start
+        first_missing = recovery.after(view.entries[-1].sealed)
+        source = Source(run=str(run), revision=base.revision, cut=view.next_step)
+        parent = Position(run, base.revision, view.next_step)
+        record = RevisionRecord(
+            number=1, parent=(str(run), base.revision), cut=view.next_step, created_ms=record.created_ms, reason=reason
+        )
+        storage.put(RunPaths(run).pin(nonce), encode_pin(child))
+    claim = replace(new_claim(nonce, "recovered" if term is None else "forked", reason), source=source)
+    if not claims.take(storage, paths, claim, n):
+        return None
+    taken = Recovery(nonce=one.nonce, first=first_missing, start=start)
+    opened = build(child, "forked", n, nonce, view, view.next_step, (record,), parent, taken)
+    publish(storage, opened, None)
+    return opened.base
+
+
+def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View] | None:
+    """Return the base of a superseded writer's term, and what was visible from its end; None if it began none."""
+    if one.claimed is None:
+        return None
+    folder = RunPaths(run).term(one.claimed, one.nonce)
+    path = names.base(folder)
+    try:
+        base = decode_base(storage.read(path), run, path)
+    except FileNotFoundError:  # its opening was cut short
+        return None
+    sealed = _sealed_by_successor(storage, run, one.claimed, folder)
+    return base, of_term(storage, run, base, folder, segments.seal(storage, folder, sealed), base.revisions)
+
+
+def _sealed_by_successor(storage: Storage, run: RunRef, n: int, folder: str) -> dict[str, int]:
+    """Return where the first term after claim `n` sealed the term before it; an empty one is not named."""
+    paths = RunPaths(run)
+    for number in range(n + 1, claims.count(storage, paths)):
+        claim = claims.read(storage, paths, number)
+        if claim is None:
+            continue
+        path = names.base(paths.term(number, claim.nonce))
+        try:
+            base = decode_base(storage.read(path), run, path)
+        except FileNotFoundError:
+            continue
+        ends = [*base.lineage, *(Entry(one.folder, one.sealed, None) for one in base.revisions if one.folder)]
+        return next((dict(end.sealed) for end in ends if end.folder == folder), {})
+    return {}
+
+
+def _written(journal: Path) -> float:
+    """Return when a journal was last written, in seconds since 1970."""
+    return max((path.stat().st_mtime for path in [journal, *journal.iterdir()]), default=0.0)
+
+
+def _is_alive(pid: int) -> bool:
+    """Say whether there is a process of that number, or may be."""
+    if sys.platform == "win32":
+        return True  # where a signal of number 0 is no question
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's, or a system that does not tell
+    return True
