@@ -1,0 +1,186 @@
+"""The look at what a kill has left: as it was found, and after the run was opened again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from rewind_logger.errors import RunNotFoundError
+from rewind_logger.format import manifest
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import blobs, claims, reader, snapshots
+from rewind_logger.history.carrying import named_in
+from rewind_logger.history.journal import PART, journal_root, parse_part
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.view import View, resolve
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import STREAMS, RunRef, Stream
+from tests.crash.expected import Rows, World, rows_of, worlds
+from tests.crash.life import Fact
+
+SENTINEL = 10**9
+"""The row that is logged after the kill."""
+
+
+@dataclass
+class Findings:
+    """What the look came to."""
+
+    rows: int = 0
+    """How many had to be there."""
+    lost: int = 0
+    trouble: list[str] = field(default_factory=list)
+
+
+def check(storage: Storage, facts: list[Fact]) -> Findings:
+    """Look at a store that a killed process has left; go on with each of its runs, and look again."""
+    findings = Findings()
+    log = _Listener(findings)
+    logging.getLogger("rewind_logger").addHandler(log)
+    possible = worlds(facts)
+    names = sorted({name for world in possible for name in world.runs})
+    found = {name: _revisions(storage, RunRef("p", name)) for name in names}
+    _compare_as_found(possible, found, findings)
+    for name in names:
+        _go_on(storage, RunRef("p", name), findings)
+    after = {name: _revisions(storage, RunRef("p", name)) for name in names}
+    for name in names:
+        before, now = found[name], after[name]
+        for number, rows in enumerate(before[:-1]):
+            if rows != now[number]:
+                findings.trouble.append(f"{name}@{number + 1} changed: {rows} became {now[number]}")
+    _compare(possible, after, findings)
+    for name in names:
+        _look_at_files(storage, RunRef("p", name), findings)
+    return findings
+
+
+def _revisions(storage: Storage, run: RunRef) -> list[Rows]:
+    """Return the rows of each revision of a run, the head's last; nothing if there is no run."""
+    try:
+        head = resolve(storage, run)
+    except RunNotFoundError:
+        return []
+    views = [resolve(storage, run, number) for number in range(1, head.revision)]
+    return [{stream: _serials(storage, view, stream) for stream in STREAMS} for view in [*views, head]]
+
+
+def _serials(storage: Storage, view: View, stream: Stream) -> list[int]:
+    """Return the serial numbers of rows in their order; what the package adds on its own has none."""
+    serials = []
+    for row in reader.read_rows(storage, view, stream):
+        if stream == "media":
+            serials += [int(key) for key in row.values]
+        elif stream == "artifacts":
+            serials += [int(name.removeprefix("model")) for name in _names(row.values)]
+        elif "id" in row.values:
+            serials.append(int(row.values["id"]))
+    return serials
+
+
+def _names(values: object) -> list[str]:
+    import json
+
+    assert isinstance(values, dict)
+    return [json.loads(text)["name"] for text in values.values()]
+
+
+def _go_on(storage: Storage, run: RunRef, findings: Findings) -> None:
+    """Open a run as the next job does; all that was left comes in, and nothing is put aside."""
+    if not claims.count(storage, RunPaths(run)):
+        return
+    again = Run(RunSpec(storage=storage, run=run))
+    opened = again._open(OpenRequest(), say=False)
+    if kept := [note for note in opened.notes if "went on without" in note]:
+        findings.trouble.append(f"{run}: {kept}")
+    again.log({"id": SENTINEL})
+    assert again.flush()
+    summary = snapshots.aggregates(storage, resolve(storage, run))
+    if list(summary.last_values().values()) != [SENTINEL]:
+        findings.trouble.append(f"{run}: the summary has {summary.last_values()}")
+    again.finish()
+
+
+def _compare_as_found(possible: list[World], found: dict[str, list[Rows]], findings: Findings) -> None:
+    """See that no half of anything is visible: archived revisions are whole, of a head all that was flushed."""
+    troubles = []
+    for world in possible:
+        trouble = []
+        for name, revisions in found.items():
+            model = world.runs.get(name)
+            lines = [] if model is None else [rows_of(line) for line in model.revisions]
+            if not revisions and not any(any(rows.values()) for rows in lines):
+                continue
+            if len(revisions) != len(lines):
+                trouble.append(f"{name} has {len(revisions)} revisions, not {len(lines)}")
+                continue
+            if revisions[:-1] != lines[:-1]:
+                trouble.append(f"{name}: archived are {revisions[:-1]}, not {lines[:-1]}")
+            flushed = world.flushed.get(name, set())
+            for stream in STREAMS:
+                seen, whole = revisions[-1][stream], lines[-1][stream]
+                if seen != whole[: len(seen)] or not flushed.intersection(whole) <= {*whole[: len(seen)]}:
+                    trouble.append(f"{name}: of the {stream} {whole}, {seen} are seen")
+        if not trouble:
+            return
+        troubles.append(trouble)
+    findings.trouble.append(f"as it was found: {' or '.join(map(str, troubles))}")
+
+
+def _compare(possible: list[World], found: dict[str, list[Rows]], findings: Findings) -> None:
+    """Every row that was logged is there, once and in order; what was under way is there or not."""
+    outcomes = []
+    for world in possible:
+        one = Findings()
+        for name, revisions in found.items():
+            model = world.runs.get(name)
+            lines = [] if model is None else [rows_of(line) for line in model.revisions]
+            if revisions:
+                lines = lines or [{stream: [] for stream in STREAMS}]
+                lines[-1] = {**lines[-1], "metrics": [*lines[-1]["metrics"], SENTINEL]}
+            for number, rows in enumerate(lines):
+                seen = revisions[number] if number < len(revisions) else {stream: [] for stream in STREAMS}
+                for stream in STREAMS:
+                    one.rows += len(rows[stream])
+                    one.lost += len({*rows[stream]} - {*seen[stream]})
+                    if rows[stream] != seen[stream]:
+                        one.trouble.append(f"{name}@{number + 1}: {stream} {seen[stream]}, not {rows[stream]}")
+            if len(revisions) > len(lines):
+                one.trouble.append(f"{name} has {len(revisions)} revisions, not {len(lines)}")
+        outcomes.append(one)
+    best = min(outcomes, key=lambda one: len(one.trouble))
+    findings.rows += best.rows
+    findings.lost += best.lost
+    findings.trouble += best.trouble
+
+
+def _look_at_files(storage: Storage, run: RunRef, findings: Findings) -> None:
+    """What rows refer to is there, and nothing waits in a journal any more."""
+    try:
+        view = resolve(storage, run)
+    except RunNotFoundError:
+        return
+    for stream in ("media", "artifacts"):
+        for digest in named_in(storage, view, stream):
+            data = blobs.read(storage, digest)  # which compares it with its name
+            if stream == "artifacts":
+                for entry in manifest.decode(data, digest).values():
+                    assert entry.sha256 is not None
+                    blobs.read(storage, entry.sha256)
+    root = journal_root(storage, run)
+    for path in [] if root is None or not root.is_dir() else root.rglob("*"):
+        if PART.fullmatch(path.name) and parse_part(0, path.read_bytes()).rows:
+            findings.trouble.append(f"{path} still waits")
+
+
+class _Listener(logging.Handler):
+    """Whatever is reported as an error is trouble."""
+
+    def __init__(self, findings: Findings) -> None:
+        super().__init__(logging.WARNING)
+        self._findings = findings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._findings.trouble.append(record.getMessage())

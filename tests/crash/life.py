@@ -1,0 +1,166 @@
+"""The life of some runs, and a witness who outlives it: what was under way, and what had come to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rewind_logger import Artifact, Text
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.sdk.store import Store
+from rewind_logger.storage.base import Storage
+from rewind_logger.types import Position, RunRef, Stream
+from tests.crash.points import die
+
+_write = os.write  # before anything watches it
+
+
+class Fact(NamedTuple):
+    """What the witness saw: something began, or was done. Both tell of the same by the same words."""
+
+    done: bool
+    what: str
+    run: str
+    about: dict[str, Any]
+
+
+class Witness:
+    """A file to which facts are added: one that was told outlives the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def tell(self, done: bool, what: str, run: str, **about: Any) -> None:
+        """Add a fact."""
+        _write(self._descriptor, (json.dumps([done, what, run, about]) + "\n").encode())
+
+    def facts(self) -> list[Fact]:
+        """Everything that was told."""
+        return [Fact(*json.loads(line)) for line in self.path.read_text().splitlines()]
+
+
+class Life:
+    """What a process does with its runs; every word is told to the witness before and after it."""
+
+    def __init__(self, storage: Storage, witness: Witness, serial: int = 0) -> None:
+        """Begin a life; its rows are numbered from `serial` on."""
+        self.storage = storage
+        self.runs: dict[str, Run] = {}
+        self._witness = witness
+        self._serial = serial
+
+    def open(self, name: str = "a", at: tuple[str, int | None, int | None] | None = None) -> None:
+        """Open a run, at its end or at a run, revision and next_step: a rewind, a restore or a fork."""
+        self._witness.tell(False, "open", name, at=at)
+        run = self.runs.get(name) or Run(RunSpec(storage=self.storage, run=RunRef("p", name)))
+        position = None if at is None else Position(RunRef("p", at[0]), at[1], at[2])
+        opened = run._open(OpenRequest(at=position), say=False)
+        self.runs[name] = run
+        self._witness.tell(True, "open", name, at=at, revision=opened.revision, start=opened.start)
+
+    def rewind(self, next_step: int, name: str = "a", revision: int | None = None) -> None:
+        """Go back to a position."""
+        self.open(name, (name, revision, next_step))
+
+    def restore(self, revision: int, name: str = "a") -> None:
+        """Make an archived revision the present one."""
+        self.open(name, (name, revision, None))
+
+    def fork(self, child: str, next_step: int | None, revision: int | None = None, of: str = "a") -> None:
+        """Branch off; the child is not closed."""
+        self.open(child, (of, revision, next_step))
+
+    def log(self, count: int = 1, name: str = "a") -> None:
+        """Log metrics, a row a step."""
+        run = self.runs[name]
+        for _ in range(count):
+            clock, serial = run.step, self._begin("metrics", name, run.step)
+            run.log({"id": serial})
+            self._end("metrics", name, clock, serial)
+
+    def note(self, stream: Stream, name: str = "a") -> None:
+        """Log a row of another stream at the present step."""
+        run = self.runs[name]
+        clock, serial = run.step, self._begin(stream, name, run.step)
+        run._append(stream, {"id": serial}, clock)
+        self._end(stream, name, clock, serial)
+
+    def show(self, name: str = "a", size: int = 5000) -> None:
+        """Log a medium, whose content is a file of the store."""
+        run = self.runs[name]
+        clock, serial = run.step, self._begin("media", name, run.step)
+        run.log({f"{serial}": Text(f"{serial} " + "x" * size)}, commit=False)
+        self._end("media", name, clock, serial)
+
+    def everything(self, name: str = "a") -> None:
+        """Log a row of each stream that has rows of its own kind, and a step."""
+        self.note("events", name)
+        self.note("console", name)
+        self.note("system", name)
+        self.show(name)
+        self.log(1, name)
+        self.note("checkpoints", name)
+
+    def keep(self, folder: Path, sizes: tuple[int, ...] = (2000, 3000), name: str = "a", wait: bool = False) -> None:
+        """Log an artifact of some files. On a remote store it is promised once it was waited for."""
+        run = self.runs[name]
+        clock, serial = run.step, self._begin("artifacts", name, run.step)
+        artifact = Artifact(f"model{serial}", type="model")
+        for number, size in enumerate(sizes):
+            path = folder / f"{serial}-{number}"
+            path.write_bytes(f"{serial}-{number} ".encode() * (size // 8))
+            artifact.add_file(str(path), name=f"file{number}")
+        run.log_artifact(artifact)
+        if wait:
+            artifact.wait()
+        self._end("artifacts", name, clock, serial)
+
+    def flush(self, name: str = "a") -> None:
+        """Bring everything into the store."""
+        self._witness.tell(False, "flush", name)
+        assert self.runs[name].flush()
+        self._witness.tell(True, "flush", name)
+
+    def finish(self, name: str = "a") -> None:
+        """End a run."""
+        self._witness.tell(False, "flush", name)
+        self.runs.pop(name).finish()
+        self._witness.tell(True, "flush", name)
+
+    def collect(self, **options: Any) -> None:
+        """Collect what nothing refers to."""
+        Store(self.storage).collect(**options)  # type: ignore[attr-defined]
+
+    def child(self) -> Life:
+        """Live on in a forked process, which is to be killed: `with_killed` waits for that."""
+        return Life(self.storage, self._witness, self._serial + 10_000)
+
+    def killed(self, live: Any) -> None:
+        """Let another process live, and be killed at the end of it; what follows here comes after it."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                live(self.child())
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+                os._exit(1)
+            die()
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status), "it came to another end"
+        self._witness.tell(True, "killed", "")
+        self._serial += 20_000
+
+    def _begin(self, stream: str, name: str, clock: int) -> int:
+        self._serial += 1
+        self._witness.tell(False, "row", name, stream=stream, clock=clock, serial=self._serial)
+        return self._serial
+
+    def _end(self, stream: str, name: str, clock: int, serial: int) -> None:
+        self._witness.tell(True, "row", name, stream=stream, clock=clock, serial=serial)

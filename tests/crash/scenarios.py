@@ -1,0 +1,178 @@
+"""What processes are doing when they are killed. A scenario is a function of a `Life`: to add one, write it here.
+
+The first part of some, `before`, is lived without being killed; its rows count as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.crash.life import Life
+
+
+class Scenario(NamedTuple):
+    """What is done up to the kill."""
+
+    live: Callable[[Life, Path], None]
+    """Gets a folder for files that are no part of the store."""
+    before: Callable[[Life], None] = lambda life: None
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(before: Callable[[Life], None] = lambda life: None) -> Callable[[Callable[[Life, Path], None]], None]:
+    """Make a function a scenario, by its name."""
+
+    def add(live: Callable[[Life, Path], None]) -> None:
+        SCENARIOS[live.__name__] = Scenario(live, before)
+
+    return add
+
+
+def some_rows(life: Life) -> None:
+    """A run that was finished."""
+    life.open()
+    life.log(4)
+    life.flush()
+    life.everything()
+    life.finish()
+
+
+def two_revisions(life: Life) -> None:
+    """One that was rewound."""
+    some_rows(life)
+    life.rewind(2)
+    life.log(2)
+    life.finish()
+
+
+def left_in_a_journal(life: Life) -> None:
+    """Rows of a killed process: some in the store, some in two parts of its journal."""
+
+    def live(killed: Life) -> None:
+        killed.open()
+        killed.log(2)
+        killed.flush()
+        killed.everything()
+        outbox = killed.runs["a"]._writer._outbox
+        assert outbox is not None
+        outbox.close_batch()
+        killed.everything()
+        killed.log(1)
+
+    life.killed(live)
+
+
+def a_long_line(life: Life) -> None:
+    """Five terms, which is more than the tests' limit for one to be merged."""
+    for _ in range(5):
+        life.open()
+        life.everything()
+        life.finish()
+
+
+@scenario()
+def new(life: Life, files: Path) -> None:
+    """Open a run, log rows of every stream, flush, and finish."""
+    life.open()
+    life.everything()
+    life.log(2)
+    life.flush()
+    life.everything()
+    life.finish()
+
+
+@scenario()
+def flush(life: Life, files: Path) -> None:
+    """Several flushes, which are compacted at the second, and at the end; a snapshot of the summary is put."""
+    life.open()
+    for _ in range(3):
+        life.log(2)
+        life.flush()
+    life.finish()
+
+
+@scenario(some_rows)
+def resume(life: Life, files: Path) -> None:
+    """Go on, and come to rest and go on again in the same term."""
+    life.open()
+    life.log(1)
+    life.flush()
+    life.runs["a"]._settle("finished", 10.0)
+    life.log(1)
+    life.finish()
+
+
+@scenario(some_rows)
+def rewind(life: Life, files: Path) -> None:
+    """Go back, and once more from the same process, with rows in the journal."""
+    life.rewind(3)
+    life.everything()
+    life.rewind(2)
+    life.everything()
+    life.finish()
+
+
+@scenario(two_revisions)
+def restore(life: Life, files: Path) -> None:
+    """Make an archived revision the present one again."""
+    life.restore(1)
+    life.log(1)
+    life.finish()
+
+
+@scenario(two_revisions)
+def fork(life: Life, files: Path) -> None:
+    """Branch off the present revision, and an archived one."""
+    life.fork("b", 3)
+    life.everything("b")
+    life.finish("b")
+    life.fork("c", 4, 1)
+    life.finish("c")
+
+
+@scenario(left_in_a_journal)
+def recover_and_resume(life: Life, files: Path) -> None:
+    """Bring in what a killed process left."""
+    life.open()
+    life.log(1)
+    life.finish()
+
+
+@scenario(left_in_a_journal)
+def recover_and_rewind(life: Life, files: Path) -> None:
+    """Bring it in before it is archived."""
+    life.rewind(3)
+    life.log(1)
+    life.finish()
+
+
+@scenario(left_in_a_journal)
+def recover_and_fork(life: Life, files: Path) -> None:
+    """Bring it in to branch off it."""
+    life.fork("b", 3)
+    life.log(1, "b")
+    life.finish("b")
+
+
+@scenario(a_long_line)
+def merge(life: Life, files: Path) -> None:
+    """Merge ancestors."""
+    life.open()
+    life.everything()
+    life.flush()
+    life.finish()
+
+
+@scenario()
+def artifact(life: Life, files: Path) -> None:
+    """Log artifacts, one of whose files is in parts where the store takes such."""
+    life.open()
+    life.log(1)
+    life.keep(files)
+    life.log(1)
+    life.keep(files, wait=True)
+    life.finish()

@@ -1,0 +1,48 @@
+"""The crash suite: a scenario, killed at each of its operations, in a store of any kind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.crash.nursery import Nursery
+from tests.crash.points import How
+from tests.figures import count
+
+Place = Callable[[], tuple[str, Mapping[str, Any] | None]]
+"""Returns the URL of a store in which nothing is yet, and the options of its backend."""
+
+DISK = "disk"
+"""The URL of a store on this machine that the nursery makes, and removes, for each kill."""
+
+
+def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: int | None, links: bool = True) -> None:
+    """Kill a process before, in the middle of and after each of its operations, and see that nothing is lost.
+
+    Args:
+        nursery: Where processes come from.
+        scenario: What they do.
+        place: Gives each a store.
+        sample: How many kills, drawn by chance but always the same; None for all of them.
+        links: Whether a store on disk has hard links.
+    """
+    url, options = place()
+    whole = nursery.kill(scenario, None, "before", url, options, links)
+    assert not whole.trouble, f"{scenario} without a kill: {whole.trouble}"
+    ways: tuple[How, ...] = ("before", "half", "after")
+    kills = [
+        (number, how, point)
+        for number, point in enumerate(whole.points)
+        for how in ways
+        if how != "half" or point.endswith("/")
+    ]
+    if sample is not None:
+        kills = random.Random(f"{scenario} {url.partition('://')[0]} {links}").sample(kills, min(sample, len(kills)))
+    for number, how, point in kills:
+        url, options = place()
+        outcome = nursery.kill(scenario, number, how, url, options, links)
+        count("crash points", int(outcome.killed))
+        count("rows checked", outcome.rows)
+        count("rows lost", outcome.lost)
+        assert not outcome.trouble, f"{scenario}, killed {how} operation {number} ({point}): {outcome.trouble}"
