@@ -42,7 +42,7 @@ def named_in(source: Storage, view: View, stream: Stream) -> dict[str, int | Non
         return found
     for text in reader.read(source, view, stream)["text"].to_pylist():
         if text is not None and '"sha256"' in text:
-            found.update(_named(text))
+            found.update(named(text))
     return found
 
 
@@ -54,7 +54,7 @@ def listed_in(source: Storage, manifests: Iterable[str]) -> dict[str, int | None
             text = blobs.read(source, digest).decode(errors="replace")
         except (FileNotFoundError, CorruptError):
             continue  # said when it is copied itself
-        found.update(_named(text))
+        found.update(named(text))
     return found
 
 
@@ -101,8 +101,8 @@ def _say(source: Storage, digest: str) -> None:
     LOG.error("The blob %s in %s is missing or damaged, and so it is in the copy.", names.blob(digest), source.url)
 
 
-def _named(text: str) -> Iterator[tuple[str, int | None]]:
-    """Yield the blobs that a JSON text names."""
+def named(text: str) -> Iterator[tuple[str, int | None]]:
+    """Yield the blobs that a JSON text names: the digest, and the size in bytes if it says one."""
     try:
         waiting: list[Any] = [json.loads(text)]
     except ValueError:

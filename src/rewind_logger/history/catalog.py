@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 from rewind_logger.errors import RunNotFoundError, StorageError
 from rewind_logger.format.names import RESERVED_NAMES
@@ -16,7 +17,7 @@ _NAMED = 5
 """How many names a message lists."""
 
 
-def runs(storage: Storage, project: str | None = None) -> list[RunRef]:
+def runs(storage: Storage, project: str | None = None, *, marks: Collection[str] = ("m",)) -> list[RunRef]:
     """Return the runs of a store, or of one project, sorted by name.
 
     Costs one listing for each folder down to the runs.
@@ -24,6 +25,7 @@ def runs(storage: Storage, project: str | None = None) -> list[RunRef]:
     Args:
         storage: The store.
         project: `project` or `entity/project`; None for all.
+        marks: The folders of which a run has one at least.
     """
     found: list[RunRef] = []
     level = [""] if project is None else [project]
@@ -32,7 +34,7 @@ def runs(storage: Storage, project: str | None = None) -> list[RunRef]:
         below: list[str] = []
         for folder, infos in zip(level, listings, strict=True):
             children = [info.name for info in infos if info.size is None]
-            if "m" in children and "/" in folder and folder != project:
+            if not set(marks).isdisjoint(children) and "/" in folder and folder != project:
                 parent, _, name = folder.rpartition("/")
                 if project is None or parent == project:
                     found.append(RunRef(parent, name))

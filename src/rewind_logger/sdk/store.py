@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rewind_logger.errors import ConfigError, PositionError
 from rewind_logger.history import catalog
@@ -15,7 +15,10 @@ from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage import Storage, open_storage
-from rewind_logger.types import Position
+from rewind_logger.types import Position, RunRef
+
+if TYPE_CHECKING:
+    from rewind_logger.history.verifying.report import VerifyReport
 
 
 class Store:
@@ -99,6 +102,53 @@ class Store:
         finally:
             run.finish()
         return StoredRun(self.storage, Position(position.run, None, None))
+
+    def verify(
+        self,
+        name: str | None = None,
+        *,
+        progress: Callable[[str, int, int | None], None] | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> VerifyReport:
+        """Check every object against its checksum, and all together against what the protocol promises.
+
+        Everything is read, and nothing is written to the store; runs may be logged meanwhile.
+
+        Args:
+            name: A run, such as `project/id`, with what it needs of the runs it was forked from. None: all runs, and
+                the blobs that no run refers to.
+            progress: Called with what is being checked, how much of it is done, and how much there is, as far as known.
+            resume: A file on this machine that says how far a verification has come: one that was interrupted goes on
+                where it was. It is removed at the end.
+
+        Returns:
+            What was checked and what is wrong; `print` it.
+
+        Raises:
+            RunNotFoundError: If there is no such run.
+            ConfigError: If the name is that of a revision or step, or `resume` is of another verification.
+            StorageError: If the store fails; call it again.
+
+        Example:
+            >>> import rewind_logger
+            >>> with rewind_logger.init(dir="memory://verified", project="digits", id="r1") as run:
+            ...     run.log({"loss": 0.5})
+            >>> report = rewind_logger.open_store("memory://verified").verify()
+            >>> report.ok, report.objects["claims"], report.objects["segments"] > 0
+            (True, 1, True)
+        """
+        from rewind_logger.history.verify import verify
+
+        return verify(self.storage, self._run_of(name), progress=progress, resume=resume)
+
+    def _run_of(self, name: str | None) -> RunRef | None:
+        """Return the run that a name means, and refuse one that says more."""
+        if name is None:
+            return None
+        named = moment.parse(name)  # and nothing is read: the run may be too damaged for that
+        if named.revision is not None or named.step is not None:
+            raise ConfigError(f"{name!r} does not name a whole run: leave the revision and the step out.")
+        return named.position(named.project or catalog.find(self.storage, named.run).project).run
 
 
 def open_store(url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Store:

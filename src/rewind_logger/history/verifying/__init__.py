@@ -1,0 +1,1 @@
+"""What `verify` consists of: one file for each kind of object."""

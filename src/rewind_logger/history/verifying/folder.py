@@ -1,0 +1,248 @@
+"""The segments of one folder: each against its checksums and its name, and together against what revisions show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from rewind_logger.format import names
+from rewind_logger.history import segments
+from rewind_logger.history.segments import Segment
+from rewind_logger.history.together import together
+from rewind_logger.history.verifying.files import Files
+from rewind_logger.history.verifying.look import RESTORE, Folder, Look, Shown, unreadable
+from rewind_logger.history.verifying.report import Problem, listed
+from rewind_logger.history.verifying.rows import Checked, Reference, check_segment
+from rewind_logger.history.verifying.state import Facts, State, Step
+
+TOGETHER_BYTES = 64 << 20
+"""Segments are held in memory up to this many bytes at a time, or one that is larger."""
+
+TOGETHER = 512
+"""… and up to this many, however small."""
+
+
+class Stream(NamedTuple):
+    """A stream of a folder, with what its revisions show of it."""
+
+    path: str
+    """Of the folder with its groups."""
+    name: str
+    folder: str
+    about: Folder
+    found: list[Segment]
+    covers: dict[int | None, list[Segment]]
+    """By where it is sealed the segments that count."""
+
+    def shown_by(self, segment: Segment) -> list[Shown]:
+        """Return who shows rows of a segment."""
+        return [
+            one
+            for one in self.about.shown
+            if segment in self.covers.get(one.limit(self.name), ())
+            and (one.cut is None or segment.name.first_clock < one.cut)
+        ]
+
+    def cost(self, flushes: Iterable[tuple[int, int]], clocks: tuple[int, int] | None) -> str:
+        """Say which rows are affected, as the cost of a problem.
+
+        Args:
+            flushes: Inclusive ranges of the flushes in question.
+            clocks: The smallest and largest clock of their rows (inclusive); None where that is not known.
+        """
+        ranges = list(flushes)
+        labels = {}
+        for one in self.about.shown:
+            limit = one.limit(self.name)
+            if not any(limit is None or first <= limit for first, _ in ranges):
+                continue
+            if clocks is None:
+                labels[one.label] = one.label
+            elif one.cut is None or clocks[0] < one.cut:
+                last = clocks[1] if one.cut is None else min(clocks[1], one.cut - 1)
+                labels[one.label] = f"{one.label} ({_steps(clocks[0], last)})"
+        if not labels:
+            return "nothing: no revision shows these rows"
+        return f"rows of {self.name} in {listed(labels.values())}"
+
+    def cost_of(self, segment: Segment) -> str:
+        """Say which rows of a segment anybody reads."""
+        name = segment.name
+        return self.cost([(name.first, name.last)], (name.first_clock, name.last_clock))
+
+    def path_of(self, segment: Segment) -> str:
+        """Return where a segment lies."""
+        return names.segment(self.folder, self.name, segment.name)
+
+
+def check_folder(look: Look, state: State, files: Files, folder: str) -> None:
+    """Check every segment of a folder of a term, an evaluation or merged ancestors; the state is told."""
+    about = look.folder(folder)
+    present = [info.name for info in look.storage.list(names.streams(folder)) if info.size is None]
+    sealed = {stream for one in about.shown for stream in one.sealed or {}}
+    for stream in sorted({*present, *sealed, *about.planned}):
+        _check_stream(look, state, files, folder, about, stream)
+
+
+def _check_stream(look: Look, state: State, files: Files, folder: str, about: Folder, name: str) -> None:
+    path = names.stream(folder, name)
+    stream = _list(look, folder, about, name)
+    known = state.segments.get(path, {})
+    facts: dict[str, Facts | None] = {}
+    for _ in range(3):
+        waiting = [one for one in stream.found if str(one.name) not in facts and str(one.name) not in known]
+        gone = False
+        for group in together(waiting, lambda one: max(one.size, TOGETHER_BYTES // TOGETHER), TOGETHER_BYTES):
+            gone |= _check_group(look, state, files, stream, group, facts)
+        if not gone:
+            break
+        # Somebody collected superseded segments meanwhile: look anew at what is there.
+        stream = _list(look, folder, about, name)
+    facts = {**known, **facts}
+    _check_covers(look, stream, facts)
+    _check_plans(look, stream, facts)
+
+
+def _list(look: Look, folder: str, about: Folder, name: str) -> Stream:
+    found = segments.list_segments(look.storage, folder, name)
+    limits = {one.limit(name) for one in about.shown}
+    covers = {limit: segments.cover(found, limit) for limit in limits}
+    return Stream(names.stream(folder, name), name, folder, about, found, covers)
+
+
+def _check_group(
+    look: Look, state: State, files: Files, stream: Stream, group: Sequence[Segment], facts: dict[str, Facts | None]
+) -> bool:
+    """Read some segments and check each; return whether one is gone that was just listed."""
+    paths = [stream.path_of(one) for one in group]
+    step = Step(folder=stream.path)
+    gone = False
+    for one, path, outcome in zip(group, paths, look.storage.read_each(paths), strict=True):
+        if isinstance(outcome, FileNotFoundError):
+            gone = True
+            continue
+        what = unreadable(outcome)
+        checked: Checked | None = None
+        if isinstance(outcome, bytes):
+            step.took("segments", len(outcome))
+            shown = stream.shown_by(one)
+            cuts = [other.cut for other in shown]
+            visible = None if None in cuts else max((cut for cut in cuts if cut is not None), default=None)
+            checked = check_segment(outcome, stream.name, one.name, references=bool(shown), before=visible)
+            what = checked.wrong
+        step.segments[str(one.name)] = None if checked is None else checked.facts
+        if checked is None or what is not None:
+            step.problems.append(_damaged(stream, one, path, what or ""))
+            continue
+        step.rows += checked.facts[2] if checked.facts else 0
+        for blob, wrong, reference in files.referred(checked.references, step):
+            step.problems.append(_lacking(stream, one, blob, wrong, reference))
+    facts.update(step.segments)
+    state.add(step)
+    return gone
+
+
+def _lacking(stream: Stream, segment: Segment, blob: str, what: str, one: Reference) -> Problem:
+    """Describe a blob that a row refers to and that is not what it should be."""
+    rows = stream.cost([(segment.name.first, segment.name.last)], (one.clock, one.clock))
+    return Problem(
+        path=blob,
+        what=what,
+        cost=f"what {one.key!r} refers to: {rows}",
+        remedy="Log it again from where it came, which gives it the same name; or restore it from a backup.",
+    )
+
+
+def _damaged(stream: Stream, segment: Segment, path: str, what: str) -> Problem:
+    if not stream.shown_by(segment):
+        return Problem(
+            path=path,
+            what=what,
+            cost="nothing: no revision shows it (it was superseded by a merged one, or its writer was fenced)",
+            remedy="Nothing needs to be done.",
+            harm="none",
+        )
+    return Problem(path=path, what=what, cost=stream.cost_of(segment), remedy=RESTORE)
+
+
+def _check_covers(look: Look, stream: Stream, facts: Mapping[str, Facts | None]) -> None:
+    """See that the flushes up to each seal are there, and that no row comes twice."""
+    said: set[tuple[int, int]] = set()
+    for limit, chosen in stream.covers.items():
+        if limit == -1:
+            continue
+        gaps = [gap for gap in segments.missing(chosen, limit) if gap not in said]
+        for first, last in gaps:
+            said.add((first, last))
+            look.wrong(
+                stream.path,
+                f"{_flushes(first, last)} missing.",
+                stream.cost([(first, last)], _between(chosen, first, last)),
+                f"{RESTORE} If a damaged batch of a journal was reported when they were logged, its file is kept.",
+            )
+    if not stream.about.shown:
+        return
+    widest = max(stream.covers.values(), key=lambda chosen: chosen[-1].name.last if chosen else -1)
+    last_row, absent, begun = -1, 0, False
+    for one in widest:
+        found = facts.get(str(one.name))
+        if found is None or found[2] == 0:
+            begun = begun and found is not None  # where a damaged one ends is not known
+            continue
+        if found[0] <= last_row:
+            look.wrong(
+                stream.path_of(one),
+                f"It begins with row {found[0]}, and the segment before it ends with row {last_row}.",
+                f"doubled {stream.cost_of(one)}",
+                "Report it as a bug.",
+            )
+        absent += found[1] - found[0] + 1 - found[2] + (max(0, found[0] - last_row - 1) if begun else 0)
+        begun = True
+        last_row = max(last_row, found[1])
+    if absent and not _is_merged(stream.folder):
+        look.notes.append(
+            f"{stream.path}: the numbers of {absent:,} rows are left out. So it is after calls that a Ctrl-C"
+            " interrupted, and where a damaged part of a journal was passed over."
+        )
+
+
+def _check_plans(look: Look, stream: Stream, facts: Mapping[str, Facts | None]) -> None:
+    """See that what a base names is there: readers go by it and do not list."""
+    planned = stream.about.planned.get(stream.name, {})
+    if not planned:
+        return
+    sizes = {str(one.name): one.size for one in stream.found}
+    for name, size in planned.items():
+        if sizes.get(name) == size or (name in facts and facts[name] is None):
+            continue  # as it should be; or damaged, which was said
+        parsed = names.SegmentName.parse(name)
+        assert parsed is not None
+        there = f"has {sizes[name]:,} bytes" if name in sizes else "is missing"
+        look.wrong(
+            f"{stream.path}/{parsed.first // names.GROUP_SIZE:06d}/{name}",
+            f"A base says that it is read and has {size:,} bytes, and it {there}.",
+            stream.cost([(parsed.first, parsed.last)], (parsed.first_clock, parsed.last_clock)),
+        )
+
+
+def _between(chosen: Sequence[Segment], first: int, last: int) -> tuple[int, int] | None:
+    """Return between which clocks the rows of missing flushes lie, as their neighbours tell; None without both."""
+    before = [one.name.last_clock for one in chosen if one.name.last < first]
+    after = [one.name.first_clock for one in chosen if one.name.first > last]
+    return (before[-1], after[0]) if before and after and before[-1] <= after[0] else None
+
+
+def _is_merged(folder: str) -> bool:
+    """Say whether a folder holds merged or copied ancestors, whose rows are numbered with gaps where they were cut."""
+    name = folder.rpartition("/")[2]
+    return name.startswith("a") and name[1:].isdecimal()
+
+
+def _flushes(first: int, last: int) -> str:
+    return f"Flush {first} is" if first == last else f"Flushes {first} to {last} are"
+
+
+def _steps(first: int, last: int) -> str:
+    if last < 0:
+        return "of the opening"
+    return f"step {last}" if max(first, 0) == last else f"steps {max(first, 0)} to {last}"

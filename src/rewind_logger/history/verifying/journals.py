@@ -1,0 +1,74 @@
+"""The journals of a run on this machine: rows that are not in the store yet."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from rewind_logger.errors import CorruptError
+from rewind_logger.history import journal
+from rewind_logger.history.abandoned import is_abandoned
+from rewind_logger.history.journal import BLOB, PART
+from rewind_logger.history.verifying.look import Look
+from rewind_logger.types import RunRef
+
+_KEPT = "What can be read of it comes into the run with the next opening on this machine; the file is kept."
+
+
+def check_journals(look: Look, run: RunRef) -> None:
+    """Check the files of every journal of a run against their checksums, those of living writers too."""
+    root = journal.journal_root(look.storage, run)
+    for folder in sorted(root.iterdir()) if root is not None and root.is_dir() else []:
+        rows = 0
+        # Never the file that is locked: to close a second descriptor of it would give a lock of this process up.
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if PART.fullmatch(path.name):
+                rows += _check_part(look, run, path)
+            elif BLOB.fullmatch(path.name):
+                _check_blob(look, run, path)
+        if rows and is_abandoned(root, folder.name):
+            look.notes.append(
+                f"The journal {folder} holds {rows:,} rows, and its writer is gone: the next opening of {run} on this"
+                " machine brings in those that are not in the store and still belong to the run."
+            )
+
+
+def _check_part(look: Look, run: RunRef, path: Path) -> int:
+    """Check a part; return how many rows it has."""
+    data = _read(path)
+    if data is None:
+        return 0
+    look.took("journal parts", len(data))
+    what = "It is damaged, and what follows the damage cannot be read."
+    rows = 0
+    try:
+        batch = journal.parse_part(0, data)
+        rows = sum(map(len, batch.rows.values()))
+        if not batch.damaged:
+            return rows
+    except CorruptError as error:
+        what = str(error)
+    look.wrong(str(path), what, f"rows of {run} that had not come into the store when it was damaged", _KEPT)
+    return rows
+
+
+def _check_blob(look: Look, run: RunRef, path: Path) -> None:
+    data = _read(path)
+    if data is None:
+        return
+    look.took("journal blobs", len(data))
+    if hashlib.sha256(data).hexdigest() != path.name.partition(".")[0]:
+        look.wrong(
+            str(path),
+            "Its content is not what its name says.",
+            f"a picture, table or other file that rows of {run} refer to",
+            "Log it again from where it came.",
+        )
+
+
+def _read(path: Path) -> bytes | None:
+    """Return a file of a journal; None if it came into the store meanwhile and is gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
