@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rewind_logger.history import journal
+from rewind_logger.history import journal, roots
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
@@ -72,7 +72,7 @@ def requests_of(storage: Storage, work: Callable[[Storage], object]) -> int:
 
 def journals(storage: Storage, run: RunRef = RUN) -> list[Path]:
     """Return the journals of a run on this machine."""
-    root = journal.journal_root(storage, run)
+    root = roots.journal_root(storage, run)
     assert root is not None
     return sorted(root.iterdir()) if root.is_dir() else []
 

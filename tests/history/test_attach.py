@@ -12,7 +12,7 @@ import pytest
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
 from rewind_logger.format import names, segment
-from rewind_logger.history import journal, locks, outbox, reader, uploads
+from rewind_logger.history import locks, outbox, place, reader, uploads
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
@@ -301,7 +301,7 @@ def test_where_the_disk_refuses_it_is_held_in_memory(
 ) -> None:
     writer = opened(local)
     with monkeypatch.context() as context:
-        context.setattr(journal, "open_file", refuse)
+        context.setattr(place, "open_file", refuse)
         show(writer, 0, b"a", b"b")
     assert "No space left" in caplog.text and files(local) == []
     end(writer)

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import StorageError, TransientStorageError
-from rewind_logger.history import journal, locks
+from rewind_logger.history import locks, roots
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.faults import Fault, FaultyStorage, every
 from rewind_logger.storage.local import LocalStorage
@@ -133,7 +134,7 @@ def test_a_batch_that_cannot_be_read_for_want_of_descriptors_is_tried_again(
         with contextlib.suppress(OSError):
             while True:
                 taken.append(os.dup(0))
-        with pytest.raises(TransientStorageError, match="could not be read back"):
+        with pytest.raises(TransientStorageError, match="was not read back"):
             writer.flush()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -156,13 +157,20 @@ def small_files(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.fixture
+def nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a machine without a second disk that a journal could go to."""
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", "/proc/none")
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/none")
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what was said, above all details."""
     return [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 def test_on_a_full_disk_training_goes_on_and_every_row_comes_into_the_store(
-    machine: Machine, memory: MemoryStorage, caplog: pytest.LogCaptureFixture
+    machine: Machine, memory: MemoryStorage, caplog: pytest.LogCaptureFixture, nowhere_else: None
 ) -> None:
     writer = opened(machine)
     with small_files(200):
@@ -174,12 +182,17 @@ def test_on_a_full_disk_training_goes_on_and_every_row_comes_into_the_store(
     assert writer.flush()
     assert read(memory) == line(range(60))
     log(writer, [60])
+    assert writer.flush()
+    assert [" can be written again." in said for said in warnings(caplog)] == [False, True]
+    log(writer, [61])
     die(writer)
     assert opened(machine).opened.notes == (BROUGHT_IN.format(1),), "the next batch is on disk again"  # type: ignore[union-attr]
-    assert read(memory) == line(range(61))
+    assert read(memory) == line(range(62))
 
 
-def test_a_row_that_was_cut_by_a_full_disk_does_not_hide_those_before(machine: Machine, memory: MemoryStorage) -> None:
+def test_a_row_that_was_cut_by_a_full_disk_does_not_hide_those_before(
+    machine: Machine, memory: MemoryStorage, nowhere_else: None
+) -> None:
     """Killed then, what had been held in memory only is lost, as was said."""
     writer = opened(machine)
     with small_files(200):
@@ -193,7 +206,7 @@ def test_a_row_that_was_cut_by_a_full_disk_does_not_hide_those_before(machine: M
 
 @pytest.mark.parametrize("background", [False, True])
 def test_without_a_place_for_a_journal_rows_go_through_memory(
-    local: LocalStorage, background: bool, caplog: pytest.LogCaptureFixture
+    local: LocalStorage, background: bool, caplog: pytest.LogCaptureFixture, nowhere_else: None
 ) -> None:
     (local.local_path / "p/a").mkdir(parents=True)
     (local.local_path / "p/a/j").write_bytes(b"in the way")
@@ -259,7 +272,7 @@ def test_a_writer_leaves_no_open_file_behind(local: LocalStorage) -> None:
 
 def test_one_that_is_being_made_is_not_taken_for_abandoned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment before it is locked another process looks for journals whose writers are gone."""
-    root, lock, seen = journal.journal_root(machine, RUN), locks._try_lock, []
+    root, lock, seen = roots.journal_root(machine, RUN), locks._try_lock, []
     look = "import sys, pathlib; from rewind_logger.history.abandoned import abandoned\n"
     look += "with abandoned(pathlib.Path(sys.argv[1])) as found: print(len(found), end='')"
 

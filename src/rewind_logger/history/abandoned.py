@@ -14,8 +14,9 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format.version import check_version
-from rewind_logger.history import journal, locks
-from rewind_logger.history.journal import BLOB, CLAIMED, NOTED, OWNER, PART, Batch
+from rewind_logger.history import journal, locks, place
+from rewind_logger.history.journal import Batch
+from rewind_logger.history.place import BLOB, CLAIMED, NOTED, OWNER, PART
 from rewind_logger.types import OPENING_CLOCK
 
 LOG = logging.getLogger("rewind_logger")
@@ -25,7 +26,8 @@ LOG = logging.getLogger("rewind_logger")
 class Abandoned:
     """A journal whose writer is gone; locked by us while it is looked at."""
 
-    folder: Path
+    folders: list[Path]
+    """One on each disk that it lies on, in the order in which it went to them."""
     nonce: str
     created_ms: int
     claimed: int | None
@@ -35,20 +37,31 @@ class Abandoned:
     damaged: set[Path] = field(default_factory=set)
     """Parts that could not be read."""
 
+    @property
+    def folder(self) -> Path:
+        """The first of them."""
+        return self.folders[0]
+
+    @property
+    def where(self) -> str:
+        """Its folder, or folders, for messages."""
+        return " and ".join(str(folder) for folder in self.folders)
+
     def batches(self, start: int) -> Iterator[Batch]:
         """Yield the batches in order; damaged ones are named and passed over.
 
         Args:
             start: The clock of rows that were logged before theirs was known.
         """
-        for path in sorted(path for path in self.folder.iterdir() if PART.fullmatch(path.name)):
+        for name in sorted({path.name for path in self._files() if PART.fullmatch(path.name)}):
+            paths = [folder / name for folder in self.folders if (folder / name).exists()]
             try:
-                batch = journal.parse_part(start, path.read_bytes())
+                batch = journal.parse_part(start, *[path.read_bytes() for path in paths])
             except (CorruptError, OSError) as error:
-                self._say_damaged(path, f"its rows are left out. {error}")
+                self._say_damaged(paths, f"its rows are left out. {error}")
             else:
                 if batch.damaged:
-                    self._say_damaged(path, "the rows behind the damage are left out.")
+                    self._say_damaged(paths, "the rows behind the damage are left out.")
                 yield batch
 
     def has_steps(self) -> bool:
@@ -59,12 +72,7 @@ class Abandoned:
 
     def blobs(self) -> dict[str, Path]:
         """Return by digest the files of the blobs that its rows may refer to."""
-        return {match[1]: path for path in self.folder.iterdir() if (match := BLOB.fullmatch(path.name))}
-
-    def _say_damaged(self, path: Path, what: str) -> None:
-        if path not in self.damaged:
-            LOG.error("The journal part %s is damaged: it is kept, and %s", path, what)
-        self.damaged.add(path)
+        return {match[1]: path for path in self._files() if (match := BLOB.fullmatch(path.name))}
 
     def note_once(self, note: str) -> str | None:
         """Return a note, None if somebody was told before."""
@@ -78,36 +86,64 @@ class Abandoned:
 
     def remove(self) -> None:
         """Let it go: what can be read of it is in the store."""
-        journal.remove(self.folder, keep=self.damaged)
+        for folder in self.folders:
+            place.remove(folder, keep=[path for path in self.damaged if path.parent == folder])
+
+    def _files(self) -> Iterator[Path]:
+        for folder in self.folders:
+            yield from folder.iterdir()
+
+    def _say_damaged(self, paths: list[Path], what: str) -> None:
+        if self.damaged.isdisjoint(paths):
+            LOG.error("The journal part %s is damaged: it is kept, and %s", " and ".join(map(str, paths)), what)
+        self.damaged.update(paths)
 
 
 @contextlib.contextmanager
-def abandoned(root: Path | None) -> Iterator[list[Abandoned]]:
-    """Give the journals of a run whose writers are gone, oldest first, locked as long as the context lasts."""
+def abandoned(*roots: Path | None) -> Iterator[list[Abandoned]]:
+    """Give the journals of a run whose writers are gone, oldest first, locked as long as the context lasts.
+
+    Args:
+        roots: The folders that they may be in; one journal may be in several.
+    """
     held: list[tuple[int, Path]] = []
-    found: list[tuple[int, Abandoned]] = []
+    found: dict[str, Abandoned] = {}
+    created: dict[str, int] = {}
+    passed_by: set[str] = set()
     try:
-        for folder in sorted(root.iterdir()) if root is not None and root.is_dir() else []:
+        for folder in (folder for root in roots for folder in folders(root)):
             owner = folder / OWNER
             try:
                 fd = locks.acquire(owner, create=False)
                 if fd is None:
-                    continue  # its writer lives
+                    passed_by.add(folder.name)  # its writer lives
+                    continue
                 held.append((fd, owner))
                 about = _about(fd, folder)
                 if about is None:
+                    passed_by.add(folder.name)
                     continue
-                created = os.fstat(fd).st_mtime_ns
+                created_ns = os.fstat(fd).st_mtime_ns
                 claims = [match for path in folder.iterdir() if (match := CLAIMED.fullmatch(path.name))]
             except OSError:  # no journal, or one that its writer is just removing
                 continue
-            claimed = max((int(match[1]) for match in claims), default=None)
-            host = about.get("host")
-            found.append((created, Abandoned(folder, folder.name, created // 1_000_000, claimed, host)))
-        yield [one for _, one in sorted(found, key=lambda item: item[0])]
+            first = created[folder.name] = min(created_ns, created.get(folder.name, created_ns))
+            one = found.setdefault(folder.name, Abandoned([], folder.name, 0, None, about.get("host")))
+            one.folders.append(folder)
+            one.created_ms = first // 1_000_000
+            one.claimed = max((int(match[1]) for match in claims), default=one.claimed)
+        yield [found[nonce] for nonce in sorted(found.keys() - passed_by, key=created.__getitem__)]
     finally:
         for fd, path in held:
             locks.release(fd, path)
+
+
+def folders(root: Path | None) -> list[Path]:
+    """Return what lies in a folder, as far as it can be looked into."""
+    try:
+        return sorted(root.iterdir()) if root is not None and root.is_dir() else []
+    except OSError:
+        return []
 
 
 def is_abandoned(root: Path | None, nonce: str) -> bool | None:

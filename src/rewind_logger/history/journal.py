@@ -11,73 +11,32 @@ A journal is a folder named by the nonce of its writer:
 ```
 
 One `os.write` a row and a file a blob, no fsync: what was written survives the process, not the power supply.
+
+Where its disk refuses, it goes on in a folder of the same name on another: a part is then several files of one name,
+in that order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
-import json
 import logging
 import os
-import re
-import socket
-import sys
-import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import frames
-from rewind_logger.format.names import RunPaths
-from rewind_logger.history import locks
-from rewind_logger.storage.base import Storage
-from rewind_logger.storage.descriptor import open_file
-from rewind_logger.types import STREAMS, Row, RunRef
+from rewind_logger.history.place import Place
+from rewind_logger.types import STREAMS, Row
 
 LOG = logging.getLogger("rewind_logger")
 
-PART = re.compile(r"([0-9]{9,})\.part")
-CLAIMED = re.compile(r"claimed-([0-9]{8,})")
-BLOB = re.compile(r"([0-9a-f]{64})\.blob")
-_HALF_BLOB = re.compile(rf"{BLOB.pattern}\.tmp")
-OWNER = "journal.json"
-NOTED = "noted"
-
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What keeps a file from being read that is there, and whole: it is tried again."""
-
-
-def journal_root(storage: Storage, run: RunRef) -> Path | None:
-    """Return the folder that holds the journals of a run, None where they are kept in memory.
-
-    A local store holds them itself, so that they move with it; those of a remote store are spooled on this machine. A
-    store in memory does not outlive the process, and neither need its journals.
-    """
-    if storage.local_path is not None:
-        return storage.local_path / RunPaths(run).journals
-    if storage.url.startswith("memory://"):
-        return None
-    return spool_folder(storage.url) / str(run)
-
-
-def spool_folder(store: str) -> Path:
-    """Return the folder for the journals of a remote store."""
-    return spool_root() / hashlib.sha256(store.encode()).hexdigest()[:16]
-
-
-def spool_root() -> Path:
-    """Return the folder for the journals of remote stores: `REWIND_LOGGER_SPOOL`, or one in the user's cache."""
-    if named := os.environ.get("REWIND_LOGGER_SPOOL"):
-        return Path(named)
-    if sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "rewind-logger" / "spool"
 
 
 class Batch(NamedTuple):
@@ -94,30 +53,30 @@ class Batch(NamedTuple):
 class Part:
     """The rows of one flush batch, closed."""
 
-    def __init__(self, journal: Journal, name: str | None, rest: bytes, blobs: Mapping[str, bytes | None]) -> None:
+    def __init__(self, name: str, places: list[Place], rest: bytes, blobs: dict[str, bytes | Place]) -> None:
         """Take what a batch consists of.
 
         Args:
-            journal: The journal.
-            name: The file with its rows, if there is one.
-            rest: Rows that could not be written to it.
-            blobs: By digest what they refer to; None where it is in a file of the journal.
+            name: Of the files with its rows.
+            places: Where there is one, in the order of their rows.
+            rest: Rows that could not be written to any.
+            blobs: By digest what they refer to, or where that is kept.
         """
-        self._journal = journal
-        self._name = name
-        self._rest = rest
+        self.name = name
+        self.places = places
+        self.rest = rest
         self._blobs = blobs
 
     @property
-    def in_memory(self) -> bool:
-        """Whether something of it would be lost with this process."""
-        return bool(self._rest) or any(data is not None for data in self._blobs.values())
+    def held(self) -> int:
+        """How many bytes of it would be lost with this process."""
+        return len(self.rest) + sum(len(data) for data in self._blobs.values() if isinstance(data, bytes))
 
     @property
     def blobs(self) -> dict[str, bytes | Path]:
         """By digest the blobs that its rows may refer to, or the files that hold them."""
-        path_of = self._journal.blob_path
-        return {digest: path_of(digest) if data is None else data for digest, data in self._blobs.items()}
+        kept = self._blobs.items()
+        return {digest: data.blob_path(digest) if isinstance(data, Place) else data for digest, data in kept}
 
     def holds(self, digest: str) -> bool:
         """Whether it has a blob."""
@@ -130,8 +89,7 @@ class Part:
             CorruptError: If it is damaged.
             OSError: If the disk gives it back no more.
         """
-        path = self._path
-        return parse_part(start, b"" if path is None else path.read_bytes(), self._rest)
+        return parse_part(start, *[path.read_bytes() for path in self._paths], self.rest)
 
     def peek(self, start: int) -> Batch | None:
         """Return what is in it by now; None if it was let go meanwhile, or cannot be read: `read` says why."""
@@ -141,12 +99,20 @@ class Part:
             return None
         return batch if batch.flushes else None
 
+    def save(self, journal: Journal) -> None:
+        """Have written to disk what is held in memory, if there is room again."""
+        for digest, data in self.blobs.items():
+            if isinstance(data, bytes):
+                self._blobs[digest] = journal.attach(digest, data)
+        if self.rest:
+            journal.save(self)
+
     def drop(self) -> None:
         """Let it go: its rows are in the store."""
-        self._rest = b""
-        if self._path is not None:
+        self.rest = b""
+        for path in self._paths:
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                path.unlink()
 
     def drop_blobs(self) -> None:
         """Let its blobs go: they are in the store."""
@@ -156,10 +122,9 @@ class Part:
                     source.unlink()
 
     @property
-    def _path(self) -> Path | None:
-        """Where it is now: a journal may have been moved since it was closed."""
-        where = self._journal.where
-        return None if self._name is None or where is None else Path(where) / self._name
+    def _paths(self) -> list[Path]:
+        """Its files: a journal may have been moved since it was closed."""
+        return [place.folder / self.name for place in self.places]
 
 
 def parse_part(start: int, *data: bytes) -> Batch:
@@ -191,45 +156,61 @@ def parse_part(start: int, *data: bytes) -> Batch:
 
 
 class Journal:
-    """The journal of one writer. Not for use by two threads at once: the writer has a lock around it."""
+    """The journal of one writer. Not for use by two threads at once: the writer has a lock around it.
 
-    def __init__(self, root: Path | None, nonce: str, about: Mapping[str, Any]) -> None:
+    It lies in the first place that takes it. What that one refuses goes to the next, and what all refuse is held in
+    memory; each part tries the first one again.
+    """
+
+    def __init__(
+        self,
+        root: Path | None,
+        nonce: str,
+        about: Mapping[str, Any],
+        further: Callable[[], Iterable[Path]] = list,
+    ) -> None:
         """Begin a journal.
 
         Args:
             root: The folder that holds the journals of the run; None keeps this one in memory.
             nonce: Its name.
             about: What a person who finds it should know.
+            further: Returns folders to go to when that one cannot be written.
         """
-        self._folder = None if root is None else root / nonce
-        self._owner_fd: int | None = None
-        self._fd: int | None = None
-        self._number = -1
-        self._memory = bytearray()
-        self._warned = False
+        self._nonce = nonce
         self._about = about
+        self._further: Callable[[], Iterable[Path]] | None = further  # until it was called
+        self._places = [] if root is None else [Place(root, nonce, about)]
         self._claims: list[int] = []
-        self._settle()
+        self._number = -1
+        self._fd: int | None = None
+        self._written: list[Place] = []  # that have a file of the present part; the last one is open
+        self._header = b""
+        self.prelude = b""
+        """What comes behind the header in a further file of the present part, so that it can be read alone: keys."""
+        self._memory = bytearray()
+        self._said: set[Path | None] = set()  # where rows went while the disk refused, None for memory
+        self._try(0, partial(Place.settle, claims=self._claims))
 
     @property
     def where(self) -> str | None:
-        """The folder, None for a journal in memory."""
-        return None if self._folder is None else str(self._folder)
+        """Its folder, or folders; None for a journal in memory."""
+        return " and ".join(str(place.folder) for place in self._places if place.settled) or None
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the present part are held in memory."""
+        return len(self._memory)
 
     def begin(self, flushes: Mapping[str, int]) -> None:
         """Open the next part; `flushes` says which flush the rows of each stream become."""
         self._close_file()
-        if self._owner_fd is None:
-            self._settle()
         self._number += 1
         self._memory.clear()
-        if self._folder is not None:
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
-                self._fd = open_file(self._part_path(), flags)
-            except OSError as error:
-                self._fall_back(error)
-        self.append(frames.frame(frames.encode_header({"flush": dict(flushes)})))
+        self._written = []
+        self._header = frames.frame(frames.encode_header({"flush": dict(flushes)}))
+        self.prelude = b""
+        self._open(0, self._header)
 
     def append(self, data: bytes) -> None:
         """Write one frame."""
@@ -243,98 +224,133 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             # What was written of the frame is a torn tail; those that follow are read on their own.
-            self._fall_back(error)
-            self._memory += data
+            if self._take_back():
+                self.append(data)
+                return
+            refused = Refused(self._written[-1].folder, error)
+            self._close_file()
+            self._open(self._places.index(self._written[-1]) + 1, self._header + self.prelude + data, refused)
 
-    def attach(self, digest: str, data: bytes) -> bytes | None:
-        """Keep bytes that rows refer to, in a file; return them if that cannot be done."""
-        if self._folder is None:
-            return data
-        path = self.blob_path(digest)
-        half = path.with_name(f"{path.name}.tmp")
-        try:
-            fd = open_file(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-            half.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                half.unlink()
-            self._warn(error)
-            return data
-        return None
+    def attach(self, digest: str, data: bytes) -> bytes | Place:
+        """Keep bytes that rows refer to, in a file; return where, or the bytes if that cannot be done."""
+        place = self._try(0, lambda place: place.keep(digest, data, self._claims))
+        return data if place is None else place
 
-    def blob_path(self, digest: str) -> Path:
-        """Return the file of a blob that is in one."""
-        assert self._folder is not None
-        return self._folder / f"{digest}.blob"
-
-    def close_part(self, blobs: Mapping[str, bytes | None]) -> Part:
+    def close_part(self, blobs: Mapping[str, bytes | Place]) -> Part:
         """Close the present part and return it; `begin` must come before the next row.
 
         Args:
             blobs: By digest what its rows refer to, as `attach` returned it.
         """
+        self._take_back()
         self._close_file()
+        if self._said and self._written == self._places[:1] and not self._memory:
+            self._said.clear()
+            LOG.warning("The journal %s can be written again.", self._written[0].folder)
         return self.present_part(blobs)
 
-    def present_part(self, blobs: Mapping[str, bytes | None]) -> Part:
+    def present_part(self, blobs: Mapping[str, bytes | Place]) -> Part:
         """Return the present part as it is by now; `close_part` says what `blobs` are."""
-        name = None
-        if self._folder is not None and self._part_path().exists():
-            name = self._part_path().name
-        return Part(self, name, bytes(self._memory), blobs)
+        return Part(self._name, list(self._written), bytes(self._memory), dict(blobs))
 
-    def move(self, root: Path | None) -> None:
-        """Move it into another run's folder of journals, on the same disk; the lock and what is open move with it."""
-        if self._folder is None or root is None:
-            return
-        target = root / self._folder.name
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            self._folder.rename(target)
-        except OSError as error:
-            LOG.warning("The journal %s could not be moved to %s: %s", self._folder, target, error)
-            return
-        locks.moved(self._folder / OWNER, target / OWNER)
-        with contextlib.suppress(OSError):
-            self._folder.parent.rmdir()
-        self._folder = target
+    def move(self, root: Path | None, further: Callable[[], Iterable[Path]] = list) -> None:
+        """Move it into another run's folders of journals, on the same disks; what is open moves with it."""
+        roots = [] if root is None else [root]
+        if root is not None and self._further is None:
+            roots += further()
+        else:
+            self._further = further
+        for place, target in zip(self._places, roots, strict=False):
+            try:
+                place.move(target)
+            except OSError as error:
+                LOG.warning("The journal %s could not be moved to %s: %s", place.folder, target, error)
 
     def claimed(self, n: int) -> None:
         """Note that the writer has made claim `n`: from here on its rows may be in the store."""
         self._claims.append(n)
-        if self._folder is not None:
-            try:
-                (self._folder / f"claimed-{n:08d}").touch()
-            except OSError as error:
-                self._fall_back(error)
+        for place in self._places:
+            if place.settled:
+                try:
+                    place.claimed(n)
+                except OSError as error:  # the rows are told by the base of the claim, which is in the store
+                    LOG.debug("The journal %s could not be told of claim %d: %s", place.folder, n, error)
 
     def discard(self) -> None:
         """Remove the journal: everything in it is in the store. It is there again when `begin` is called."""
-        if self._folder is not None:
-            remove(self._folder)
-        self.leave()
+        self._close_file()
+        for place in self._places:
+            place.discard()
 
     def leave(self) -> None:
         """Stop writing and unlock the journal, keeping what is in it."""
         self._close_file()
-        if self._owner_fd is not None and self._folder is not None:
-            locks.release(self._owner_fd, self._folder / OWNER)
-            self._owner_fd = None
+        for place in self._places:
+            place.leave()
 
-    def _settle(self) -> None:
-        """Make the folder and lock it."""
-        if self._folder is None:
-            return
+    def save(self, part: Part) -> None:
+        """Write to disk what a closed part holds in memory, if there is room again."""
+        last = part.places[-1] if part.places else None
+
+        def write(place: Place) -> None:
+            if place is last:
+                place.write_on(part.name, part.rest)
+            else:
+                os.close(place.create(part.name, self._claims, part.rest))
+
+        place = self._try(0 if last is None else self._places.index(last), write)
+        if place is not None:
+            if place is not last:
+                part.places.append(place)
+            part.rest = b""
+
+    @property
+    def _name(self) -> str:
+        return f"{self._number:09d}.part"
+
+    def _open(self, first: int, data: bytes, refused: Refused | None = None) -> None:
+        """Write on in the first place from number `first` on that takes it, or else in memory."""
+
+        def write(place: Place) -> None:
+            fd = place.create(self._name, self._claims, data)
+            self._written.append(place)
+            self._fd = fd
+
+        if self._try(first, write, refused) is None:
+            self._memory += data
+
+    def _try(self, first: int, work: Callable[[Place], None], refused: Refused | None = None) -> Place | None:
+        """Do some work in the first place from number `first` on that lets us; return which that was."""
+        for number in itertools.count(first):
+            if number == len(self._places) > 0 and self._further is not None:
+                self._places += [Place(root, self._nonce, self._about) for root in self._further()]
+                self._further = None
+            if number >= len(self._places):
+                place = None
+                break
+            place = self._places[number]
+            try:
+                work(place)
+                break
+            except OSError as error:
+                refused = refused or Refused(place.folder, error)
+        if refused is not None:
+            self._warn(refused, place)
+        return place
+
+    def _take_back(self) -> bool:
+        """Write the open file anew if somebody has removed it, as long as what is in it can be had; say if it was."""
+        if self._fd is None or os.path.exists(self._written[-1].folder / self._name):
+            return False
         try:
-            _make(self._folder)
-            who = {"host": socket.gethostname(), "pid": os.getpid(), "created_ms": int(time.time() * 1000)}
-            self._owner_fd = locks.create(self._folder / OWNER, json.dumps({**who, **self._about}).encode())
-            for n in self._claims:
-                (self._folder / f"claimed-{n:08d}").touch()
-        except OSError as error:
-            self._fall_back(error)
+            data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        except OSError:
+            return False
+        place = self._written.pop()
+        self._close_file()
+        LOG.warning("The journal %s was removed while its run was written: it is made again.", place.folder)
+        self._open(self._places.index(place), data)
+        return True
 
     def _close_file(self) -> None:
         # Forgotten first: after a Ctrl-C in between, its number may come to be that of another file.
@@ -342,56 +358,24 @@ class Journal:
         if fd is not None:
             os.close(fd)
 
-    def _part_path(self) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{self._number:09d}.part"
-
-    def _fall_back(self, error: OSError) -> None:
-        """Go on in memory where the disk refuses; the next part tries the disk again, if there is a folder."""
-        self._close_file()
-        self._warn(error)
-        if self._owner_fd is None:
-            self._folder = None
-
-    def _warn(self, error: OSError) -> None:
-        """Say once that the disk refuses."""
-        if not self._warned:
-            self._warned = True
-            LOG.warning(
-                "The journal %s cannot be written (%s): rows are held in memory until they are in the store, and a "
-                "crash would lose those. Make room there, or see that it can be written.",
-                self._folder,
-                error.strerror or error,
-            )
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; the writer of the last journal beside it may be removing the one above at this very moment."""
-    for attempt in range(3):
-        try:
-            folder.mkdir(parents=True)
-        except FileNotFoundError:
-            if attempt == 2:
-                raise
-        else:
+    def _warn(self, refused: Refused, place: Place | None) -> None:
+        """Say once where rows go while the disk refuses."""
+        where = None if place is None else place.folder
+        if where in self._said:
             return
+        self._said.add(where)
+        LOG.warning(
+            "The journal %s cannot be written (%s): %s. Make room there, or see that it can be written.",
+            refused.folder,
+            refused.error.strerror or refused.error,
+            "rows are held in memory until they are in the store, and a crash would lose those"
+            if place is None
+            else f"rows wait in {where} until they are in the store",
+        )
 
 
-def remove(folder: Path, keep: Collection[Path] = ()) -> None:
-    """Remove a journal's folder: the files that a journal has, and nothing else that may lie there.
+class Refused(NamedTuple):
+    """A place that could not be written."""
 
-    Args:
-        folder: The journal, which is locked: nobody may look at it while it goes.
-        keep: Files of it that stay, and the folder with them, and the blobs that they may refer to.
-    """
-    kinds = (PART, CLAIMED) if keep else (PART, CLAIMED, BLOB, _HALF_BLOB)
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if path not in keep and any(kind.fullmatch(path.name) for kind in kinds):
-                path.unlink()
-        if not keep:
-            for name in (NOTED, OWNER):
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
-            folder.parent.rmdir()  # only if this was the last one
-            folder.parent.parent.rmdir()  # only if the run was never opened
+    folder: Path
+    error: OSError

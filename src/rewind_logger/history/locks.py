@@ -66,7 +66,8 @@ def create(path: Path, content: bytes = b"") -> int:
     assert fd is not None  # nobody else knows the name
     moved(unseen, path)
     try:
-        os.write(fd, content)
+        if os.write(fd, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         unseen.rename(path)
     except OSError:
         release(fd, path)

@@ -6,13 +6,14 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rewind_logger.format.frames import encode_keys, encode_row, frame, frame_values
 from rewind_logger.history.journal import Batch, Journal, Part
+from rewind_logger.history.place import Place
 from rewind_logger.types import STREAMS, Scalar, Stream
 
 FLUSH_POINTS = 1 << 16
@@ -20,6 +21,12 @@ FLUSH_POINTS = 1 << 16
 
 TEXT_BYTES, BLOB_BYTES = 128, 512
 """… where so many bytes of a row, or of a blob, count as a value: so it has some 8 MiB of texts, or 32 of blobs."""
+
+HELD_BYTES = 256 << 20
+"""Where no disk takes them, rows are held in memory up to so many bytes; then those that come are dropped."""
+
+LOOK_S = 1.0
+"""How often it is then tried whether a disk has room again."""
 
 PATIENT_STREAMS: tuple[Stream, ...] = ("system",)
 """Streams whose rows go with those of others, or by themselves seldom: they come from an idle process too."""
@@ -37,16 +44,23 @@ class Outbox:
     entered again by the same thread, though: a signal's handler that logs can come into anything.
     """
 
-    def __init__(self, root: Path | None, about: dict[str, Any], on_work: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        root: Path | None,
+        about: dict[str, Any],
+        on_work: Callable[[], None],
+        further: Callable[[], Iterable[Path]] = list,
+    ) -> None:
         """Begin the journal.
 
         Args:
             root: The folder of the run's journals; None keeps this one in memory.
             about: What a person who finds the journal should know.
             on_work: Called when the first row of a batch came, and when a batch was closed for its size.
+            further: Returns folders for the journal to go to when `root` cannot be written.
         """
         self.nonce = secrets.token_hex(8)
-        self._journal = Journal(root, self.nonce, about)
+        self._journal = Journal(root, self.nonce, about, further)
         self._on_work = on_work
         self._rows = [0] * len(STREAMS)
         self._began = [0] * len(STREAMS)  # the row numbers at which the present batch began
@@ -54,7 +68,7 @@ class Outbox:
         self._points = 0
         self._keys: list[str] | None = None  # those that the present batch said last
         self._closed: deque[Part] = deque()
-        self._blobs: dict[str, bytes | None] = {}  # of the present batch; None: in a file of the journal
+        self._blobs: dict[str, bytes | Place] = {}  # of the present batch, or where they are kept
         self._busy = False
         self._postponed: deque[Callable[[], None]] = deque()
         self._kept = False
@@ -62,12 +76,23 @@ class Outbox:
         """When the first row of the present batch came, on the monotonic clock; None if it has none."""
         self.pressing: float | None = None
         """The same of the first row that is to be seen soon."""
+        self._dropping = False
+        self._dropped = 0
+        self._look_at = 0.0  # when it is tried again whether a disk has room, on the monotonic clock
+        self.kept = ""
+        """Where there are rows that had not come into the store when it was left."""
         self._begun = False  # whether the present batch has a part of the journal
 
     @property
     def where(self) -> str | None:
         """The journal's folder, None for one in memory."""
         return self._journal.where
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held in memory, since no disk takes them."""
+        present = self._journal.held + sum(len(data) for data in self._blobs.values() if isinstance(data, bytes))
+        return present + sum(part.held for part in list(self._closed))
 
     @property
     def full(self) -> bool:
@@ -88,6 +113,8 @@ class Outbox:
             return
         self._busy = True
         try:
+            if self._dropping and self._drops():
+                return
             index = _INDEX[stream]
             row = self._rows[index]
             data = frame(encode_row(index, row, clock, step, time_ms, values))
@@ -113,6 +140,8 @@ class Outbox:
             return
         self._busy = True
         try:
+            if self._dropping and self._drops(0):
+                return
             if digest in self._blobs or any(part.holds(digest) for part in list(self._closed)):
                 return
             if not self._begun:
@@ -137,17 +166,20 @@ class Outbox:
             return
         self._busy = True
         try:
+            if self._dropping and self._drops():
+                return
             row = self._rows[_METRICS]
             data = frame_values(values, _METRICS, row, clock, step, time_ms)
             self._rows[_METRICS] = row + 1
             if keys is self._keys:
                 self._journal.append(data)
             else:
-                data = frame(encode_keys(_METRICS, keys)) + data
+                said = frame(encode_keys(_METRICS, keys))
                 self._keys = None  # until they are surely written: a Ctrl-C may come
                 if not self._begun:
                     self._begin()
-                self._journal.append(data)
+                self._journal.append(said + data)
+                self._journal.prelude = said
                 self._keys = keys
             self._points += len(values)
             if self._points >= FLUSH_POINTS or self.pressing is None:
@@ -161,6 +193,31 @@ class Outbox:
         """Begin the batch's part of the journal."""
         self._journal.begin(self._flushes)
         self._begun = True
+
+    def _drops(self, rows: int = 1) -> bool:
+        """Say whether what comes is dropped, since memory is full of rows that no disk takes; count it then."""
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._begin()
+        if not self._journal.held or self.held < HELD_BYTES:
+            self._dropping = False
+            self._say_dropped()
+            return False
+        if rows and not self._dropped:
+            LOG.error(
+                "The journal %s cannot be written, the store takes nothing, and %d MiB of rows are held in memory: "
+                "further rows are dropped until there is room.",
+                self._journal.where or "",
+                HELD_BYTES >> 20,
+            )
+        self._dropped += rows
+        return True
+
+    def _say_dropped(self) -> None:
+        """Say how many rows are lost."""
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            LOG.error("%s rows were dropped while neither a disk nor the store had room for them.", f"{dropped:,}")
 
     def _see_to_batch(self, *, patient: bool = False) -> None:
         """Note that the batch has begun, and close it once it is full."""
@@ -178,9 +235,9 @@ class Outbox:
         while self._postponed and not self._busy:
             self._postponed.popleft()()
 
-    def move(self, root: Path | None) -> None:
-        """Move the journal to that of another run, before the first opening."""
-        self._journal.move(root)
+    def move(self, root: Path | None, further: Callable[[], Iterable[Path]]) -> None:
+        """Move the journal to that of another run, before the first opening; the arguments are as at the beginning."""
+        self._journal.move(root, further)
 
     def claimed(self, n: int) -> None:
         """Note the writer's claim in the journal."""
@@ -241,8 +298,13 @@ class Outbox:
         if not self._closed and not self._kept:
             self._journal.discard()
             return
+        for part in self._closed:
+            if part.held:
+                part.save(self._journal)
         self._journal.leave()
-        if any(part.in_memory for part in self._closed):
+        self._say_dropped()
+        self.kept = " and ".join(dict.fromkeys(str(place.folder) for part in self._closed for place in part.places))
+        if any(part.held for part in self._closed):
             LOG.error("Rows that were held in memory only never came into their store, and are lost.")
 
     def rest(self) -> bool:
@@ -271,3 +333,4 @@ class Outbox:
         self.pressing = None
         self.since = None
         self._closed.append(part)
+        self._dropping = part.held > 0 and self.held >= HELD_BYTES

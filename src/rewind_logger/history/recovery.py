@@ -18,6 +18,7 @@ from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.journal import Batch
 from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.rescue import sync_command
+from rewind_logger.history.roots import further_roots
 from rewind_logger.history.term import Term
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View, of_base
@@ -51,7 +52,7 @@ def recover(
         Sentences for people: what was brought in, what was not and where it is kept.
     """
     notes = []
-    with abandoned(root) as found:
+    with abandoned(root, *further_roots(storage, run)) as found:
         if not found:
             return []
         head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
@@ -74,7 +75,7 @@ def _note(storage: Storage, one: Abandoned, recovered: Recovered) -> str | None:
         return f"Rows that a killed writer had left in its journal were brought in: {recovered.rows:,}."
     if recovered.state == "kept":
         return one.note_once(
-            f"Rows of a writer that the run went on without are kept in {one.folder}: {recovered.rows:,}. To have them "
+            f"Rows of a writer that the run went on without are kept in {one.where}: {recovered.rows:,}. To have them "
             f"as a fork: {sync_command(storage.url, as_fork=True)}"
         )
     return None

@@ -10,7 +10,8 @@ from pathlib import Path
 from rewind_logger.errors import ConfigError
 from rewind_logger.format.names import RESERVED_NAMES, RunPaths, check_name
 from rewind_logger.history import locks
-from rewind_logger.history.journal import OWNER, spool_folder, spool_root
+from rewind_logger.history.place import OWNER
+from rewind_logger.history.roots import spool_folders, spool_root, temporary_root
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
@@ -18,28 +19,36 @@ _DEPTH = 3
 """entity/project/id."""
 
 
-def roots(storage: Storage) -> list[tuple[RunRef, Path]]:
-    """Return the runs of a store that have journals on this machine, each with the folder of these."""
+def roots(storage: Storage) -> list[tuple[RunRef, list[Path]]]:
+    """Return the runs of a store that have journals on this machine, each with the folders of these."""
+    found: dict[RunRef, list[Path]] = {}
     if storage.local_path is not None:
-        return sorted(_roots(storage.local_path, RunPaths.JOURNALS), key=lambda found: str(found[0]))
-    return sorted(_roots(spool_folder(storage.url), None), key=lambda found: str(found[0]))
+        for run, root in _roots(storage.local_path, RunPaths.JOURNALS):
+            found.setdefault(run, []).append(root)
+    for folder in spool_folders(storage.url):
+        for run, root in _roots(folder, None):
+            found.setdefault(run, []).append(root)
+    return sorted(found.items(), key=lambda item: str(item[0]))
 
 
-def journals(root: Path) -> list[Path]:
-    """Return the journals of a run."""
-    try:
-        return sorted(path for path in root.iterdir() if (path / OWNER).is_file())
-    except OSError:
-        return []
+def journals(*roots: Path) -> list[Path]:
+    """Return the journals of a run; of one that is in several folders the first."""
+    found: dict[str, Path] = {}
+    for root in roots:
+        try:
+            found = {path.name: path for path in root.iterdir() if (path / OWNER).is_file()} | found
+        except OSError:
+            continue
+    return sorted(found.values())
 
 
 def spooled_stores() -> list[str]:
-    """Return the URLs of the remote stores for which journals wait on this machine; not those that can tell no URL."""
+    """Return the URLs of stores whose journals wait on this machine outside them; not those that can tell no URL."""
     found = set()
-    for folder in _folders(spool_root()):
+    for folder in (folder for root in (spool_root(), temporary_root(make=False)) for folder in _folders(root)):
         for _, root in _roots(folder, None):
             urls = {url for path in journals(root) if (url := store_of(path)) is not None}
-            found |= {url for url in urls if spool_folder(url) == folder}
+            found |= {url for url in urls if folder in spool_folders(url)}
     return sorted(found)
 
 
@@ -69,8 +78,10 @@ def _roots(base: Path, journals_in: str | None) -> Iterator[tuple[RunRef, Path]]
                 yield RunRef("/".join(names[:-1]), names[-1]), root
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Path | None) -> list[Path]:
     """Return the folders in a folder that may be part of a run's name."""
+    if folder is None:
+        return []
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))

@@ -23,8 +23,8 @@ from rewind_logger.format.documents import Base, Recovery, Source, decode_base, 
 from rewind_logger.format.names import MAX_NAME_BYTES, RunPaths
 from rewind_logger.history import claims, locks, recovery, segments, spool
 from rewind_logger.history.abandoned import Abandoned, abandoned
-from rewind_logger.history.journal import OWNER
 from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
+from rewind_logger.history.place import OWNER
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import View, of_term
 from rewind_logger.storage.base import Storage
@@ -97,10 +97,10 @@ def sync_store(
     found: list[Synced] = []
     away: RewindError | None = None
     runs = spool.roots(storage)
-    for number, (run, root) in enumerate(runs):
+    for number, (run, roots) in enumerate(runs):
         if progress is not None:
             progress(f"journals of {run}", number, len(runs))
-        work = _Run(storage, run, root, as_fork=as_fork, dry_run=dry_run)
+        work = _Run(storage, run, roots, as_fork=as_fork, dry_run=dry_run)
         found += work.sync(away)
         away = away or work.away
     return found
@@ -109,13 +109,13 @@ def sync_store(
 class _Run:
     """The journals of one run."""
 
-    def __init__(self, storage: Storage, run: RunRef, root: Path, *, as_fork: bool, dry_run: bool) -> None:
+    def __init__(self, storage: Storage, run: RunRef, roots: list[Path], *, as_fork: bool, dry_run: bool) -> None:
         self._storage = storage
         self._run = run
-        self._root = root
+        self._roots = roots
         self._as_fork = as_fork
         self._dry_run = dry_run
-        self._held: set[Path] = set()
+        self._held: set[str] = set()
         self.away: RewindError | None = None
         """Why the store could not be asked."""
 
@@ -123,9 +123,9 @@ class _Run:
         """Bring in what can be; say the same of each if the store is known to be `away`."""
         done = []
         self.away = away
-        with abandoned(self._root) as found:
-            self._held = {one.folder for one in found}
-            done += [self._say(path, "in use") for path in spool.journals(self._root) if path not in self._held]
+        with abandoned(*self._roots) as found:
+            self._held = {one.nonce for one in found}
+            done += [self._say(path, "in use") for path in spool.journals(*self._roots) if path.name not in self._held]
             for one in self._last_first(found):
                 try:
                     done.append(self._say_away(one) if self.away else self._one(one))
@@ -146,7 +146,7 @@ class _Run:
         return sorted(found, key=lambda one: not recovery.is_last_writers(one, head))
 
     def _one(self, one: Abandoned) -> Synced:
-        if one.host not in (None, socket.gethostname()) and time.time() - _written(one.folder) < RECENT_S:
+        if one.host not in (None, socket.gethostname()) and time.time() - _written(one.folders) < RECENT_S:
             trouble = f"they were written on {one.host} within the last hour. Sync there, or later."
             return self._say(one.folder, "waiting", trouble=trouble)
         head = self._head()
@@ -196,11 +196,9 @@ class _Run:
         claim = claims.read(self._storage, paths, claims.count(self._storage, paths) - 1)
         if claim is None or claim.host != socket.gethostname() or _is_alive(claim.pid):
             return False
-        journal = self._root / claim.nonce
-        if journal in self._held:
+        if claim.nonce in self._held:
             return True
-        found = locks.look(journal / OWNER)
-        return found is None or not found[0]
+        return all((found := locks.look(root / claim.nonce / OWNER)) is None or not found[0] for root in self._roots)
 
     def _superseded(self, one: Abandoned, rows: int) -> Synced:
         child = fork_of(self._run, one.nonce)
@@ -320,9 +318,10 @@ def _sealed_by_successor(storage: Storage, run: RunRef, n: int, folder: str) -> 
     return {}
 
 
-def _written(journal: Path) -> float:
+def _written(journal: list[Path]) -> float:
     """Return when a journal was last written, in seconds since 1970."""
-    return max((path.stat().st_mtime for path in [journal, *journal.iterdir()]), default=0.0)
+    files = [path for folder in journal for path in (folder, *folder.iterdir())]
+    return max((path.stat().st_mtime for path in files), default=0.0)
 
 
 def _is_alive(pid: int) -> bool:

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError, TransientStorageError
 from rewind_logger.format.aggregates import Aggregates
@@ -18,9 +19,10 @@ from rewind_logger.history import recovery
 from rewind_logger.history.blobs import digest_of
 from rewind_logger.history.cumulative import Cumulative, everything
 from rewind_logger.history.flusher import Flusher
-from rewind_logger.history.journal import PASSING, journal_root
+from rewind_logger.history.journal import PASSING
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
 from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.roots import further_roots, journal_root
 from rewind_logger.history.term import Term
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import STREAMS_OF_STEPS
@@ -42,6 +44,9 @@ PATIENT_AGE_S = (60.0, 300.0)
 LOCK_S = 0.01
 """How long the flusher waits for a row that is being written before it does without it: whoever writes it may have been
 interrupted by a signal whose handler waits for the flusher."""
+
+READS = 5
+"""How often a batch that the disk does not give back is asked for, before it is left where it is for good."""
 
 CLOSE_S = 5.0
 """How long `close` waits for the request that is under way."""
@@ -69,6 +74,8 @@ class Writer:
         self.run = run
         self.opened: Opened | None = None
         self.fenced: FencedError | None = None
+        self.kept: str | None = None
+        """The folder, or folders, where `close` left rows that are not in the store; None if it left none."""
         self._root = journal_root(storage, run)
         self._background = background
         self._outbox: Outbox | None = None
@@ -83,6 +90,7 @@ class Writer:
         self._busy_thread: int | None = None  # that holds it
         self._opened_at = 0.0
         self._next_step = 0
+        self._unread = 0  # how often the first batch could not be read back
         self._ended: tuple[str, int] | None = None  # what the closing mark of the term says
         self._disowned = False
         _watch_forks()
@@ -149,7 +157,7 @@ class Writer:
         self.run = run
         self._root = journal_root(self.storage, run)
         if self._outbox is not None:
-            self._outbox.move(self._root)
+            self._outbox.move(self._root, self._further_roots)
 
     def open(self, request: OpenRequest) -> Opened:
         """Open the run, or open it anew: what was appended so far then goes to the store first.
@@ -236,6 +244,7 @@ class Writer:
             outbox, self._outbox = self._outbox, None
         if outbox is not None:
             outbox.leave()
+            self.kept = outbox.kept or None
         _live.discard(self)
 
     def aggregates(self) -> Aggregates:
@@ -276,8 +285,12 @@ class Writer:
             if self._outbox is None:
                 about = {"format": 1, "store": self.storage.url, "run": str(self.run)}
                 root = None if self._disowned else self._root
-                self._outbox = Outbox(root, about, self._wake)
+                self._outbox = Outbox(root, about, self._wake, self._further_roots)
             return self._outbox
+
+    def _further_roots(self) -> list[Path]:
+        """Return where a journal goes that its own folder does not take."""
+        return further_roots(self.storage, self.run, make=True)
 
     def _wake(self) -> None:
         if self._flusher is not None:
@@ -403,12 +416,20 @@ class Writer:
         try:
             batch = outbox.first(term.opened.start)
             assert batch is not None
+        except FileNotFoundError as error:
+            LOG.error("A part of the journal was removed before its rows were in the store: they are lost. %s", error)
+            outbox.drop_first()
+            return
         except (CorruptError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in PASSING:
-                raise TransientStorageError(f"The journal {outbox.where} could not be read back: {error}") from error
+            if isinstance(error, OSError):
+                self._unread += error.errno not in PASSING
+                if self._unread < READS:
+                    raise TransientStorageError(f"The journal {outbox.where} was not read back: {error}") from error
+            self._unread = 0
             LOG.error("A batch of the journal %s is damaged: it is kept, its rows left out. %s", outbox.where, error)
             outbox.drop_first(keep=True)
             return
+        self._unread = 0
         if batch.damaged:
             LOG.error("A batch of the journal %s is damaged: it is kept, some rows left out.", outbox.where)
         try:

@@ -213,14 +213,13 @@ class Run(LogsArtifacts, Summarized, Advising):
         open_runs.remove(self._storage.url, self._ref, self)
         try:
             trouble = self._settle("finished" if not exit_code else "failed", FINISH_TIMEOUT_S)
-            journal = self._writer.journal
         finally:
             self._writer.close()
         if self._opened is not None and not self._spec.disabled:
             state = "finished" if not exit_code else "failed"
             # The clock stays at a step that was given, or not committed, until another row comes.
             reached = max(self.step + self._driven, self._writer.next_step)
-            notice.say(notice.closing(self._storage.url, self._ref, state, reached, trouble, journal))
+            notice.say(notice.closing(self._storage.url, self._ref, state, reached, trouble, self._writer.kept))
 
     def __enter__(self) -> Run:
         return self

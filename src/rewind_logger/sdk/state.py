@@ -9,7 +9,7 @@ from rewind_logger.format import documents, names
 from rewind_logger.format.documents import End
 from rewind_logger.history import abandoned
 from rewind_logger.history.heartbeat import SILENT_S, last_beat
-from rewind_logger.history.journal import journal_root
+from rewind_logger.history.roots import journal_root
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 

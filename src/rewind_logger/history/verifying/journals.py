@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.history import journal
-from rewind_logger.history.abandoned import is_abandoned
-from rewind_logger.history.journal import BLOB, PART
+from rewind_logger.history.abandoned import folders, is_abandoned
+from rewind_logger.history.place import BLOB, PART
+from rewind_logger.history.roots import further_roots, journal_root
 from rewind_logger.history.verifying.look import Look
 from rewind_logger.types import RunRef
 
@@ -17,8 +18,8 @@ _KEPT = "What can be read of it comes into the run with the next opening on this
 
 def check_journals(look: Look, run: RunRef) -> None:
     """Check the files of every journal of a run against their checksums, those of living writers too."""
-    root = journal.journal_root(look.storage, run)
-    for folder in sorted(root.iterdir()) if root is not None and root.is_dir() else []:
+    roots = [journal_root(look.storage, run), *further_roots(look.storage, run)]
+    for folder in (folder for root in roots for folder in folders(root)):
         rows = 0
         # Never the file that is locked: to close a second descriptor of it would give a lock of this process up.
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -26,7 +27,7 @@ def check_journals(look: Look, run: RunRef) -> None:
                 rows += _check_part(look, run, path)
             elif BLOB.fullmatch(path.name):
                 _check_blob(look, run, path)
-        if rows and is_abandoned(root, folder.name):
+        if rows and is_abandoned(folder.parent, folder.name):
             look.notes.append(
                 f"The journal {folder} holds {rows:,} rows, and its writer is gone: the next opening of {run} on this"
                 " machine brings in those that are not in the store and still belong to the run."
