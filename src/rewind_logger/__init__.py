@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rewind_logger.sdk.artifacts.entry import ArtifactEntry
     from rewind_logger.sdk.config import Config
     from rewind_logger.sdk.current import define_metric, finish, log, log_artifact, login, use_artifact
+    from rewind_logger.sdk.doctor import doctor
     from rewind_logger.sdk.frames import History
     from rewind_logger.sdk.init import init
     from rewind_logger.sdk.media.audio import Audio
@@ -83,6 +84,7 @@ __all__ = [
     "Video",
     "__version__",
     "define_metric",
+    "doctor",
     "finish",
     "init",
     "log",
@@ -113,6 +115,7 @@ _LOADED_ON_DEMAND: dict[str, str] = {
     "Text": "rewind_logger.sdk.media.text",
     "Video": "rewind_logger.sdk.media.video",
     "define_metric": "rewind_logger.sdk.current",
+    "doctor": "rewind_logger.sdk.doctor",
     "finish": "rewind_logger.sdk.current",
     "init": "rewind_logger.sdk.init",
     "log": "rewind_logger.sdk.current",
