@@ -28,8 +28,12 @@ class Script:
 
     def go_on(self) -> None:
         """Let it read a line."""
+        self.tell("")
+
+    def tell(self, line: str) -> None:
+        """Let it read this line."""
         stdin = _pipe(self._process.stdin)
-        stdin.write("\n")
+        stdin.write(f"{line}\n")
         stdin.flush()
 
     def kill(self) -> None:
