@@ -215,7 +215,7 @@ def rebase(storage: Storage, change: Callable[[Base], Base], run: RunRef = RUN) 
 
 def earlier_seal(base: Base) -> Base:
     first, *others = base.lineage
-    return replace(base, lineage=(replace(first, sealed={s: n - 1 for s, n in first.sealed.items()}), *others))
+    return replace(base, lineage=(replace(first, sealed={s: n - 1 for s, n in first.sealed.items() if n}), *others))
 
 
 def later_cut(base: Base) -> Base:
@@ -260,7 +260,7 @@ BREAKS: dict[Callable[[Base], Base], str] = {
     twice: "names a folder twice",
     of_another_claim: "base of claim",
     another_history: "other things of revisions|sealed at",
-    without_revision: "lists revisions",
+    without_revision: "has the number",
     other_plan: "A base says that it is read",
 }
 

@@ -7,8 +7,9 @@ in the canonical form that `_canonical` writes.
 from __future__ import annotations
 
 import json
+import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,6 +19,19 @@ from rewind_logger.format.version import FORMAT_VERSION, check_version
 from rewind_logger.types import Entry, RevisionRecord, RunRef
 
 T = TypeVar("T")
+
+MAX_CLOCK = 2**62 + 2**61
+"""Where a term can begin, and be cut, at most (inclusive): people name steps up to 2**62, and what is left of the range
+of int64 is room for the steps that follow."""
+
+MIN_TIME_MS, MAX_TIME_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999 (both inclusive), in milliseconds since 1970-01-01 UTC."""
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a terminal takes for a command, and what turns the direction of the text that follows."""
+
+_SHOWN = 200
+"""Characters of what a document holds that a message shows."""
 
 Plan = dict[str, dict[str, list[tuple[str, int]]]]
 """For a sealed folder, per stream the files to read, by name and size in bytes, in order."""
@@ -94,6 +108,8 @@ class Base:
 class Merge:
     """A shorter lineage with the same rows, for a base with a long one."""
 
+    nonce: str
+    """Of the base's term."""
     lineage: tuple[Entry, ...]
     plan: Plan
 
@@ -183,7 +199,8 @@ def decode_base(data: bytes, run: RunRef, path: str) -> Base:
 
 def encode_merge(merge: Merge, run: RunRef) -> bytes:
     """Return the bytes of a record of merged ancestors."""
-    return _encode({"lineage": _lineage_to_json(merge.lineage, run), "plan": _plan_to_json(merge.plan, run)})
+    lineage, plan = _lineage_to_json(merge.lineage, run), _plan_to_json(merge.plan, run)
+    return _encode({"nonce": merge.nonce, "lineage": lineage, "plan": plan})
 
 
 def decode_merge(data: bytes, run: RunRef, path: str) -> Merge:
@@ -192,7 +209,9 @@ def decode_merge(data: bytes, run: RunRef, path: str) -> Merge:
         data,
         path,
         "merge record",
-        lambda fields: Merge(lineage=_lineage(fields["lineage"], run), plan=_plan(fields["plan"], run)),
+        lambda fields: Merge(
+            nonce=_nonce(fields["nonce"]), lineage=_lineage(fields["lineage"], run), plan=_plan(fields["plan"], run)
+        ),
     )
 
 
@@ -208,7 +227,7 @@ def decode_end(data: bytes, path: str) -> End:
         path,
         "closing mark",
         lambda fields: End(
-            state=_text(fields["state"]), next_step=_int(fields["next_step"]), ended_ms=_int(fields["ended_ms"])
+            state=_state(fields["state"]), next_step=_clock(fields["next_step"]), ended_ms=_time(fields["ended_ms"])
         ),
     )
 
@@ -220,7 +239,7 @@ def encode_alive(alive: Alive) -> bytes:
 
 def decode_alive(data: bytes, path: str) -> Alive:
     """Return the sign of life in `data`; the same errors as `decode_claim`."""
-    return _decode(data, path, "sign of life", lambda fields: Alive(at_ms=_int(fields["at_ms"])))
+    return _decode(data, path, "sign of life", lambda fields: Alive(at_ms=_time(fields["at_ms"])))
 
 
 def encode_evaluation(evaluation: Evaluation) -> bytes:
@@ -243,11 +262,11 @@ def decode_evaluation(data: bytes, path: str) -> Evaluation:
         path,
         "evaluation",
         lambda fields: Evaluation(
-            kind=_text(fields["kind"]),
-            revision=_int(fields["revision"]),
-            next_step=_int(fields["next_step"]),
+            kind=_shown(fields["kind"]),
+            revision=_revision_number(fields["revision"]),
+            next_step=_clock(fields["next_step"]),
             checkpoint=None if fields["checkpoint"] is None else _text(fields["checkpoint"]),
-            created_ms=_int(fields["created_ms"]),
+            created_ms=_time(fields["created_ms"]),
         ),
     )
 
@@ -259,7 +278,7 @@ def encode_pin(child: RunRef) -> bytes:
 
 def decode_pin(data: bytes, path: str) -> str:
     """Return the child that a pin names; the same errors as `decode_claim`."""
-    return _decode(data, path, "pin", lambda fields: _text(fields["child"]))
+    return _decode(data, path, "pin", lambda fields: _run(fields["child"]))
 
 
 def _canonical(fields: Mapping[str, Any]) -> bytes:
@@ -275,59 +294,87 @@ def _encode(fields: dict[str, Any]) -> bytes:
 
 
 def _decode(data: bytes, path: str, what: str, build: Callable[[dict[str, Any]], T]) -> T:
-    """Check a document's version and checksum, then build a value of its fields."""
+    """Check a document's checksum and version, then build a value of its fields.
+
+    The checksum first: one that decayed is not taken for one of a newer version. Both stand at the same place in every
+    version.
+    """
     try:
-        fields = json.loads(data)
+        fields = json.loads(data.decode("ascii"), parse_constant=_refuse_constant)
         if not isinstance(fields, dict):
             raise ValueError("it is no JSON object")
+        found = fields.pop("crc32", None)
+        whole = found == zlib.crc32(_canonical(fields))
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"The {what} {path} cannot be read: {error}. Restore it from a backup.") from error
-    check_version(fields.get("format"), f"The {what} {path}")
-    found = fields.pop("crc32", None)
-    if found != zlib.crc32(_canonical(fields)):
+    if not whole:
         raise CorruptError(f"The {what} {path} is damaged: its checksum does not match. Restore it from a backup.")
+    check_version(fields.get("format"), f"The {what} {path}")
     try:
         return build(fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptError(f"The {what} {path} is not what it should be: {error!r}.") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CorruptError):
+            raise
+        shown = f"{type(error).__name__}: {str(error)[:_SHOWN]}"
+        raise CorruptError(f"The {what} {path} is not what it should be ({shown}).") from error
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse the NaN and Infinity that Python reads and JSON has not."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _claim(fields: dict[str, Any]) -> Claim:
     source = fields["source"]
     return Claim(
         nonce=_nonce(fields["nonce"]),
-        kind=_text(fields["kind"]),
-        created_ms=_int(fields["created_ms"]),
-        host=_text(fields["host"]),
+        kind=_shown(fields["kind"]),
+        created_ms=_time(fields["created_ms"]),
+        host=_shown(fields["host"]),
         pid=_int(fields["pid"]),
-        reason=_text(fields["reason"]),
+        reason=_shown(fields["reason"]),
         source=None
         if source is None
         else Source(
-            store=None if source["store"] is None else _text(source["store"]),
-            run=_text(source["run"]),
-            revision=_int(source["revision"]),
-            cut=_int(source["cut"]),
+            store=None if source["store"] is None else _shown(source["store"]),
+            run=_run(source["run"]),
+            revision=_revision_number(source["revision"]),
+            cut=_clock(source["cut"]),
         ),
     )
 
 
 def _base(fields: dict[str, Any], run: RunRef) -> Base:
     recovery = fields["recovery"]
+    revisions = tuple(_revision(record, run) for record in fields["revisions"])
+    _check_revisions(revisions, run)
+    if _int(fields["revision"]) != len(revisions):
+        raise ValueError(f"its revision is {fields['revision']}, and it knows {len(revisions)}")
     return Base(
-        number=_int(fields["number"]),
+        number=_count(fields["number"]),
         nonce=_nonce(fields["nonce"]),
-        revision=_int(fields["revision"]),
-        start=_int(fields["start"]),
-        newest_clock=_int(fields["newest_clock"]),
+        revision=len(revisions),
+        start=_clock(fields["start"]),
+        newest_clock=_clock(fields["newest_clock"], least=-1),
         lineage=_lineage(fields["lineage"], run),
         plan=_plan(fields["plan"], run),
-        revisions=tuple(_revision(record, run) for record in fields["revisions"]),
+        revisions=revisions,
         recovery=None
         if recovery is None
-        else Recovery(nonce=_nonce(recovery["nonce"]), first=_seal(recovery["first"]), start=_int(recovery["start"])),
-        created_ms=_int(fields["created_ms"]),
+        else Recovery(nonce=_nonce(recovery["nonce"]), first=_seal(recovery["first"]), start=_clock(recovery["start"])),
+        created_ms=_time(fields["created_ms"]),
     )
+
+
+def _check_revisions(revisions: Sequence[RevisionRecord], run: RunRef) -> None:
+    """Refuse revisions of which one is its own ancestor: whoever follows them would never come to an end."""
+    for index, record in enumerate(revisions):
+        if record.number != index + 1:
+            raise ValueError(f"revision {index + 1} has the number {record.number}")
+        if record.parent is not None and record.parent[0] == str(run) and record.parent[1] > index:
+            raise ValueError(f"revision {record.number} is said to come from revision {record.parent[1]}")
+    if not revisions:
+        raise ValueError("it knows no revision")
 
 
 def _lineage_to_json(lineage: tuple[Entry, ...], run: RunRef) -> list[dict[str, Any]]:
@@ -338,9 +385,13 @@ def _lineage_to_json(lineage: tuple[Entry, ...], run: RunRef) -> list[dict[str, 
 
 
 def _lineage(items: list[dict[str, Any]], run: RunRef) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(names.absolute(item["folder"], run), _seal(item["sealed"]), _optional_int(item["cut"])) for item in items
+    lineage = tuple(
+        Entry(names.absolute(item["folder"], run), _seal(item["sealed"]), _optional_clock(item["cut"]))
+        for item in items
     )
+    if len({entry.folder for entry in lineage}) != len(lineage):
+        raise ValueError("its lineage names a folder twice")
+    return lineage
 
 
 def _plan_to_json(plan: Plan, run: RunRef) -> dict[str, Any]:
@@ -349,9 +400,7 @@ def _plan_to_json(plan: Plan, run: RunRef) -> dict[str, Any]:
 
 def _plan(fields: Mapping[str, Any], run: RunRef) -> Plan:
     return {
-        names.absolute(folder, run): {
-            stream: [(_segment_name(name), _int(size)) for name, size in files] for stream, files in streams.items()
-        }
+        names.absolute(folder, run): {_stream(stream): _planned(files) for stream, files in streams.items()}
         for folder, streams in fields.items()
     }
 
@@ -372,32 +421,100 @@ def _revision(fields: dict[str, Any], run: RunRef) -> RevisionRecord:
     parent, folder = fields["parent"], fields["folder"]
     return RevisionRecord(
         number=_int(fields["number"]),
-        parent=None if parent is None else (_text(parent[0]), _int(parent[1])),
-        cut=_optional_int(fields["cut"]),
-        created_ms=_int(fields["created_ms"]),
-        reason=_text(fields["reason"]),
+        parent=None if parent is None else (_shown(parent[0]), _revision_number(parent[1])),
+        cut=_optional_clock(fields["cut"]),
+        created_ms=_time(fields["created_ms"]),
+        reason=_shown(fields["reason"]),
         folder=None if folder is None else names.absolute(folder, run),
         sealed=_seal(fields["sealed"]),
     )
 
 
 def _seal(fields: Mapping[str, Any]) -> dict[str, int]:
-    return {_text(stream): _int(flush) for stream, flush in fields.items()}
+    return {_stream(stream): _count(flush) for stream, flush in fields.items()}
+
+
+def _planned(files: Sequence[Sequence[Any]]) -> list[tuple[str, int]]:
+    """Return the files of a plan, which follow one another: else a few bytes of it could have much read again."""
+    planned = []
+    after = -1
+    for name, size in files:
+        found = _segment_name(name)
+        if found.first <= after:
+            raise ValueError(f"{name!r} holds flushes that others before it hold")
+        after = found.last
+        planned.append((str(found), _count(size)))
+    return planned
+
+
+def _stream(value: object) -> str:
+    """Refuse a stream that is no plain word: it becomes part of a path."""
+    text = _text(value)
+    if not (text.isascii() and text.isidentifier()):
+        raise ValueError(f"{text!r} is no stream")
+    return text
 
 
 def _int(value: object) -> int:
+    """Return an integer of 64 bits."""
     if type(value) is not int:
-        raise TypeError(f"{value!r} should be an integer")
+        raise TypeError(f"{str(value)!r} should be an integer")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value} has more than 64 bits")
     return value
 
 
-def _optional_int(value: object) -> int | None:
-    return None if value is None else _int(value)
+def _count(value: object) -> int:
+    """Return a number of something, from 0 to 18 digits."""
+    number = _int(value)
+    if not 0 <= number < 10**18:
+        raise ValueError(f"{number} is no number of anything")
+    return number
+
+
+def _revision_number(value: object) -> int:
+    number = _count(value)
+    if number == 0:
+        raise ValueError("revisions are numbered from 1")
+    return number
+
+
+def _clock(value: object, least: int = 0) -> int:
+    """Return a step, or the first step that is not kept."""
+    clock = _int(value)
+    if not least <= clock <= MAX_CLOCK:
+        raise ValueError(f"{clock} is no step")
+    return clock
+
+
+def _optional_clock(value: object) -> int | None:
+    return None if value is None else _clock(value)
+
+
+def _time(value: object) -> int:
+    """Return a time in milliseconds, of one of the years 1 to 9999."""
+    time_ms = _int(value)
+    if not MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
+        raise ValueError(f"{time_ms} is no time")
+    return time_ms
+
+
+def _run(value: object) -> str:
+    """Refuse a name that no run can have: it becomes part of a path."""
+    text = _text(value)
+    names.parse_run(text)
+    return text
+
+
+def _state(value: object) -> str:
+    if value not in ("finished", "failed"):
+        raise ValueError(f"{str(value)!r} is no state")
+    return str(value)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} should be text")
+        raise TypeError(f"{str(value)!r} should be text")
     return value
 
 
@@ -409,9 +526,15 @@ def _nonce(value: object) -> str:
     return text
 
 
-def _segment_name(value: object) -> str:
+def _shown(value: object) -> str:
+    """Return a text that is for people, without what a terminal would take for a command."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], _text(value))
+
+
+def _segment_name(value: object) -> names.SegmentName:
     """Refuse a file name that is no segment's: it becomes part of a path."""
     text = _text(value)
-    if names.SegmentName.parse(text) is None:
+    found = names.SegmentName.parse(text)
+    if found is None:
         raise ValueError(f"{text!r} is no segment's name")
-    return text
+    return found

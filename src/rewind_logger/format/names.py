@@ -41,7 +41,7 @@ _DEVICE_NAMES = frozenset(
 _FORBIDDEN = re.compile(r'[@?#%*:<>|"/\\]')
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CLAIM = re.compile(r"([0-9]{8,18})\.json")
-_TERM = re.compile(r"([0-9]{8,9})-([0-9A-Za-z]+)")
+_TERM = re.compile(r"([0-9]{8,18})-([0-9A-Za-z]+)")
 _SEGMENT = re.compile(r"([0-9]{9,18})-([0-9]{9,18})_(-?[0-9]{1,19})_(-?[0-9]{1,19})\.parquet")
 _SNAPSHOT = re.compile(r"([0-9]{9,18})_(-?[0-9]{1,19})\.parquet")
 _CLOCK_MIN, _CLOCK_MAX = -(2**63), 2**63 - 1
@@ -100,6 +100,24 @@ def _what_is_wrong(name: str) -> str | None:
     if is_device(name):
         return f"is the name of a device on Windows; use another, such as 'run-{name}'"
     return None
+
+
+def parse_run(text: str) -> RunRef:
+    """Return the run that a text names as `project/id` or `entity/project/id`.
+
+    Raises:
+        ConfigError: If no run can be called so.
+
+    Example:
+        >>> parse_run("team/digits/a")
+        RunRef(project='team/digits', id='a')
+    """
+    parts = text.split("/")
+    if not 2 <= len(parts) <= 3:
+        raise ConfigError(f"{text[:200]!r} names no run: write project/id or entity/project/id.")
+    for kind, name in zip(("run id", "project", "entity"), reversed(parts), strict=False):
+        check_name(kind, name)
+    return RunRef("/".join(parts[:-1]), parts[-1])
 
 
 def is_device(name: str) -> bool:

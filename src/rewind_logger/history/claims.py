@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rewind_logger.errors import CorruptError, FencedError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
-from rewind_logger.format.names import RunPaths, base
+from rewind_logger.format.names import RunPaths, base, streams, writer
+from rewind_logger.history.damage import report
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.probe import is_conditional
@@ -46,6 +49,11 @@ def take(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> bool:
     Raises:
         StorageError: If the store fails for good.
     """
+    if paths.parse_claim(paths.claim(n).rpartition("/")[2]) is None:
+        raise CorruptError(
+            f"There are claims up to number {n - 1:,} of {paths.root} in {storage.url}, which nobody can have made, and"
+            " none can follow: remove those that are not yours."
+        )
     data = encode_claim(claim)
     failure: StorageError | None = None
     for _ in range(_TRIES_A_NUMBER):
@@ -54,7 +62,10 @@ def take(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> bool:
                 return True
         except StorageError as error:
             failure = error
-        found = read(storage, paths, n)
+        try:
+            found = read(storage, paths, n)
+        except CorruptError:
+            return False  # were it ours, it would be one without a base: an opening that was cut short
         if found is not None:
             return found.nonce == claim.nonce
     raise failure or TransientStorageError(
@@ -101,18 +112,116 @@ def newest_base(storage: Storage, run: RunRef, below: int) -> Base | None:
     """Return the base of the newest claim below number `below` that has one, None where none has.
 
     A claim without a base is a torn opening: it fenced what came before it and is then passed over.
+
+    Raises:
+        CorruptError: If that base is damaged or missing: what the run is made of cannot be known without it.
+        StorageError: If the store fails.
+    """
+    for found in bases(storage, run, below):
+        if isinstance(found, CorruptError):
+            raise found
+        return found
+    return None
+
+
+def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptError]:
+    """Yield the bases of the claims below number `below`, the newest first; in place of one that is damaged, why.
+
+    A claim that is damaged, missing or another's costs nothing: the folder of its term has its number too.
     """
     paths = RunPaths(run)
-    for n in range(below - 1, -1, -1):
+    known: dict[int, list[str]] | None = None
+    n = below
+    while n > 0:
+        n -= 1
+        nonce, why = _nonce(storage, paths, n)
+        found = None if nonce is None else _base(storage, run, paths.term(n, nonce))
+        if found is not None:
+            yield found
+            continue
+        # Only now, for it takes requests: a claim whose opening was cut short is rare, and so is damage.
+        if known is None:
+            known = _terms(storage, paths)
+        for other in known.get(n, ()):
+            folder = paths.term(n, other)
+            found = _base(storage, run, folder) or _without_base(storage, run, folder)
+            if found is not None and other != nonce:
+                report(
+                    f"The claim {paths.claim(n)} in {storage.url} {why or 'is that of another term'}: what {folder} "
+                    "holds, the term that it began, is read all the same."
+                )
+            if found is not None:
+                yield found
+        if why == _MISSING:  # numbers that nobody claimed may be without number
+            n = max((number for number in known if number < n), default=-1) + 1
+
+
+def base_of(storage: Storage, run: RunRef, folder: str) -> Base:
+    """Return the base of a term.
+
+    Raises:
+        FileNotFoundError: If it has none.
+        CorruptError: If it is damaged, or that of another term.
+    """
+    path = base(folder)
+    found = decode_base(storage.read(path), run, path)
+    if RunPaths(run).term(found.number, found.nonce).rpartition("/")[2] != folder.rpartition("/")[2]:
+        raise CorruptError(
+            f"The base {path} is that of term {found.number:08d}-{found.nonce}: objects were mixed up. Restore it from"
+            " a backup."
+        )
+    return found
+
+
+_MISSING = "is missing"
+
+
+def _nonce(storage: Storage, paths: RunPaths, n: int) -> tuple[str | None, str]:
+    """Return the nonce of claim `n`; or None, and what is wrong with it."""
+    try:
         claim = read(storage, paths, n)
-        if claim is None:
-            continue
-        path = base(paths.term(n, claim.nonce))
-        try:
-            return decode_base(storage.read(path), run, path)
-        except FileNotFoundError:
-            continue
-    return None
+    except CorruptError:
+        return None, "is damaged"
+    return (None, _MISSING) if claim is None else (claim.nonce, "")
+
+
+def _base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | None:
+    """Return the base of a term, or what is wrong with it; None if it has none."""
+    try:
+        return base_of(storage, run, folder)
+    except FileNotFoundError:
+        return None
+    except CorruptError as error:
+        return CorruptError(
+            f"{error} Until then run {run} can neither be read as it is now nor written, for nothing else says what it"
+            f" is made of; its archived revisions can be read, as '{run}@1'."
+        )
+
+
+def _without_base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | None:
+    """Say whether a term is one that lost its base: it has rows, which no term has before it has a base."""
+    if not storage.list(streams(folder)):
+        return None
+    # It may have come, and rows after it, since it was looked for.
+    return _base(storage, run, folder) or CorruptError(
+        f"The base {base(folder)} in {storage.url} is missing, while rows of its term are there. Restore it from a"
+        f" backup. Until then run {run} can neither be read as it is now nor written; its archived revisions can be"
+        f" read, as '{run}@1'."
+    )
+
+
+def _terms(storage: Storage, paths: RunPaths) -> dict[int, list[str]]:
+    """Return by number the nonces of the terms that have a folder, and every number that has a claim."""
+    found: dict[int, list[str]] = {}
+    for info in storage.list(paths.claims):
+        number = paths.parse_claim(info.name)
+        if number is not None:
+            found[number] = []
+    for info in storage.list(paths.terms):
+        nonce = writer(f"{paths.terms}/{info.name}")
+        if nonce is not None:
+            found.setdefault(int(info.name.partition("-")[0]), []).append(nonce)
+    return found
 
 
 def check_owner(storage: Storage, paths: RunPaths, n: int, journal: str | None) -> None:

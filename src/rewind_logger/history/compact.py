@@ -193,7 +193,7 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
             lineage.append(Entry(folder, dict.fromkeys(files, 0), None))
             plan[folder] = segments.plan_of(files)
     shorter = tuple(lineage)
-    record = Merge(lineage=shorter, plan=planned(plan, shorter))
+    record = Merge(nonce=base.nonce, lineage=shorter, plan=planned(plan, shorter))
     storage.put(names.merge(opened.folder), documents.encode_merge(record, opened.run))
 
 

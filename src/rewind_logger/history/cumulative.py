@@ -52,6 +52,7 @@ class Cumulative:
         self._newest_clock = opened.base.newest_clock
         self._left: Unread | None = None  # by ancestors without a snapshot
         self._inherited: Aggregates | None = None
+        self._damage: CorruptError | None = None  # what is missing in them
         self._inheriting = threading.Lock()
         self._long = len(opened.base.lineage) > LONG_LINEAGE  # of so many ancestors none may have had the time
         # Of the thread that tidies alone:
@@ -80,26 +81,30 @@ class Cumulative:
             return self._flush, self._own.result()
 
     def inherited(self) -> Aggregates:
-        """Return the aggregates of what the term builds on.
+        """Return the aggregates of what the term builds on, as far as it can be read.
 
         Raises:
-            CorruptError: If a segment is damaged.
             StorageError: If the store fails.
         """
         with self._inheriting:
             if self._inherited is None:
-                self._inherited = (
-                    snapshots.aggregates(self._storage, self._built_on)
-                    if self._left is None
-                    else snapshots.read(self._storage, self._built_on, self._left)
-                )
+                try:
+                    self._inherited = self._read_inherited(strict=True)
+                except CorruptError as error:
+                    self._damage = error
+                    self._inherited = self._read_inherited(strict=False)
             return self._inherited
+
+    def _read_inherited(self, *, strict: bool) -> Aggregates:
+        if self._left is None:
+            return snapshots.aggregates(self._storage, self._built_on, strict=strict)
+        return snapshots.read(self._storage, self._built_on, self._left, strict=strict)
 
     def tidy(self, *, closing: bool = False) -> None:
         """Write a snapshot if one is due, and hold no more rows than need be.
 
         Raises:
-            CorruptError: If a segment is damaged; then none is ever written.
+            CorruptError: If a segment is damaged or missing; then none is ever written, for it may be restored.
             StorageError: If the store failed; it is tried again later.
         """
         if self._held_points >= HELD_POINTS:
@@ -135,11 +140,14 @@ class Cumulative:
 
     def _put(self) -> None:
         flush, own = self.own()
+        inherited = self.inherited()
+        if self._damage is not None:
+            raise self._damage
         found = Snapshot(
             flush=flush,
             last_row=self._last_row,
             newest_clock=self._newest_clock,
-            aggregates=combine([self.inherited(), own]),
+            aggregates=combine([inherited, own]),
             term=self._opened.base.nonce,
         )
         data = snapshot.encode(found)

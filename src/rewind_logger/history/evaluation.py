@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.names import RunPaths, SegmentName
 from rewind_logger.history import blobs, reader, segments
+from rewind_logger.history.damage import report
 from rewind_logger.history.opening import now_ms
 from rewind_logger.history.outbox import BLOB_BYTES
 from rewind_logger.history.uploads import Uploads
@@ -119,11 +121,16 @@ def evaluations(storage: Storage, view: View) -> list[StoredEvaluation]:
     paths = RunPaths(view.run)
     folders = [paths.evaluation(info.name) for info in storage.list(paths.evaluations) if info.size is None]
     bodies = storage.read_each([names.about(folder) for folder in folders])
-    found = [
-        StoredEvaluation(about=documents.decode_evaluation(body, names.about(folder)), folder=folder)
-        for folder, body in zip(folders, bodies, strict=True)
-        if isinstance(body, bytes)
-    ]
+    found = []
+    for folder, body in zip(folders, bodies, strict=True):
+        if not isinstance(body, bytes):
+            continue
+        try:
+            about = documents.decode_evaluation(body, names.about(folder))
+        except CorruptError as error:
+            report(f"{error} Until then the evaluation {folder} is left out.")
+        else:
+            found.append(StoredEvaluation(about=about, folder=folder))
     kept = [one for one in found if keeps(view, one.about.revision, one.about.next_step)]
     return sorted(kept, key=lambda one: (one.about.created_ms, one.folder))
 

@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names
 from rewind_logger.format.documents import Alive
+from rewind_logger.history.damage import report
 from rewind_logger.storage.base import Storage
 
 LOG = logging.getLogger("rewind_logger")
@@ -47,4 +49,7 @@ def last_beat(storage: Storage, folder: str) -> int | None:
     try:
         return documents.decode_alive(storage.read(path), path).at_ms
     except FileNotFoundError:
+        return None
+    except CorruptError as error:
+        report(f"{error} Until then it is passed by.")
         return None

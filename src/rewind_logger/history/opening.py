@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rewind_logger.errors import RunExistsError, RunNotFoundError
+from rewind_logger.errors import CorruptError, RunExistsError, RunNotFoundError
 from rewind_logger.format import names
-from rewind_logger.format.documents import Base, Claim, Plan, Recovery, encode_base, encode_pin
+from rewind_logger.format.documents import MAX_CLOCK, Base, Claim, Plan, Recovery, encode_base, encode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, copying, forking
 from rewind_logger.history.forking import Origin
@@ -261,6 +261,8 @@ def build(
     recovery: Recovery | None = None,
 ) -> Opened:
     """Return an opening that builds on everything in `parent_view`; nothing is written yet."""
+    if not 0 <= start <= MAX_CLOCK:
+        raise CorruptError(f"Run {run} is said to have come to step {start - 1:,}, where nothing can follow.")
     lineage = tuple(entry for entry in parent_view.entries if entry.sealed)  # the others have no rows
     base = Base(
         number=n,

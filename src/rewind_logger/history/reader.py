@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +13,12 @@ from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
 from rewind_logger.format.columns import array
 from rewind_logger.history import segments
+from rewind_logger.history.damage import report
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.together import together
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Entry, Row, Stream
-
-LOG = logging.getLogger("rewind_logger")
 
 WHOLE_BYTES = 2 << 20
 """Segments up to this size are read whole, in one request; of larger ones only what is asked for."""
@@ -41,20 +39,30 @@ class File(NamedTuple):
 
 
 def files(
-    storage: Storage, view: View, stream: str, *, start: int | None = None, stop: int | None = None
+    storage: Storage,
+    view: View,
+    stream: str,
+    *,
+    start: int | None = None,
+    stop: int | None = None,
+    strict: bool = False,
 ) -> list[File]:
-    """Return the segments of a view that may hold rows with start <= clock < stop, in the order of their rows."""
+    """Return the segments of a view that may hold rows with start <= clock < stop, in the order of their rows.
+
+    Raises:
+        CorruptError: If some are missing, and `strict`; else they are named in the log.
+    """
     found = []
     for index, entry in enumerate(view.entries):
         end = _smallest(entry.cut, stop)
-        for chosen in entry_segments(storage, view, entry, stream):
+        for chosen in entry_segments(storage, view, entry, stream, strict=strict):
             name = chosen.name
             if (end is None or name.first_clock < end) and (start is None or name.last_clock >= start):
                 found.append(File(index, names.segment(entry.folder, stream, name), chosen, entry.cut))
     return found
 
 
-def entry_segments(storage: Storage, view: View, entry: Entry, stream: str) -> list[Segment]:
+def entry_segments(storage: Storage, view: View, entry: Entry, stream: str, *, strict: bool = False) -> list[Segment]:
     """Return the segments of one entry that count, from the plan or from a listing; missing ones are named."""
     sealed = entry.sealed.get(stream)
     if sealed is None:
@@ -65,7 +73,13 @@ def entry_segments(storage: Storage, view: View, entry: Entry, stream: str) -> l
     else:
         chosen = segments.cover(segments.list_segments(storage, entry.folder, stream), sealed)
     for first, last in segments.missing(chosen, sealed):
-        LOG.error("Flushes %d to %d of %s in %s are missing, and so are their rows.", first, last, stream, entry.folder)
+        sentence = (
+            f"Flushes {first} to {last} of {stream} in {storage.url}/{entry.folder} are missing, and so are their rows."
+            " Restore them from a backup."
+        )
+        if strict:
+            raise CorruptError(sentence)
+        report(sentence)
     return chosen
 
 
@@ -93,8 +107,9 @@ def read(
         which the rows were logged: by (entry, row).
 
     Raises:
-        CorruptError: If a segment is damaged; the message names it.
         StorageError: If the store fails for good.
+
+    A segment that is damaged or missing is named in the log, and the rest is read.
     """
     wanted = files(storage, view, stream, start=start, stop=stop)
     tables = [
@@ -147,10 +162,11 @@ def visible_tables(
         columns: Only these columns, with `clock` among them; None for all.
         start: Rows with clock >= start (inclusive); None from the beginning.
         stop: Rows with clock < stop (exclusive); None to the end.
-        strict: Whether a segment that is missing is an error; else it is named in the log, and the others are read.
+        strict: Whether a segment that is damaged or missing is an error; else it is named in the log, once, and the
+            others are read.
 
     Raises:
-        CorruptError: If a segment is damaged, or missing and `strict`; the message names it.
+        CorruptError: If a segment is damaged or missing, and `strict`; the message names it.
         StorageError: If the store fails for good.
     """
     for file, source in _sources(storage, wanted, whole=keys is None and columns is None):
@@ -160,14 +176,23 @@ def visible_tables(
             expected = segments.identity(file.path, file.segment.name)
             table = segment.decode(source, keys=keys, columns=columns, expected=expected)
         except FileNotFoundError as error:
-            message = f"The segment {file.path} in {storage.url} is missing, and so are its rows"
-            if strict:
-                raise CorruptError(f"{message}.") from error
-            LOG.error("%s: restore it from a backup.", message)
+            _left_out(storage, file, "is missing", strict, error)
         except CorruptError as error:
-            raise CorruptError(f"The segment {file.path} in {storage.url} is damaged: {error}") from error
+            _left_out(storage, file, f"is damaged ({str(error).removesuffix('.')})", strict, error)
         else:
             yield file, _visible(table, file.cut, start, stop)
+
+
+def _left_out(storage: Storage, file: File, what: str, strict: bool, error: Exception) -> None:
+    """Say that a segment cannot be read, and what is lost with it; raise that if `strict`."""
+    name = file.segment.name
+    sentence = (
+        f"The segment {file.path} in {storage.url} {what}: its rows, of flushes {name.first} to {name.last} and steps "
+        f"{name.first_clock} to {name.last_clock}, are left out. Restore it from a backup."
+    )
+    if strict:
+        raise CorruptError(sentence) from error
+    report(sentence)
 
 
 def _sources(storage: Storage, wanted: Sequence[File], *, whole: bool) -> Iterator[tuple[File, Any]]:

@@ -8,8 +8,6 @@ cut at no clock that is covered: later cuts go through a term and its ancestors 
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -23,12 +21,11 @@ from rewind_logger.format.columns import numbers
 from rewind_logger.format.names import SnapshotName
 from rewind_logger.format.snapshot import Snapshot
 from rewind_logger.history import reader
+from rewind_logger.history.damage import report
 from rewind_logger.history.reader import File
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Listing, Storage
 from rewind_logger.types import Entry
-
-LOG = logging.getLogger("rewind_logger")
 
 LISTED_TOGETHER = 16
 """Terms without a usable snapshot that are looked into at the same time, after the last one alone."""
@@ -61,20 +58,27 @@ class Unread(NamedTuple):
         return sum(file.segment.size for file in self.files)
 
 
-def aggregates(storage: Storage, view: View) -> Aggregates:
+def aggregates(storage: Storage, view: View, *, strict: bool = False) -> Aggregates:
     """Return the aggregates of all rows of metrics of a view.
 
-    Reads one snapshot, and the segments after it or that a cut goes through.
+    Reads one snapshot, and the segments after it or that a cut goes through. A damaged snapshot is reported and passed
+    by.
+
+    Args:
+        storage: The store.
+        view: What is visible.
+        strict: Whether a segment that is damaged or missing is an error; else it is named in the log, and left out.
 
     Raises:
-        CorruptError: If a segment is damaged; a damaged snapshot is reported and passed by.
+        CorruptError: If a segment is damaged or missing, and `strict`.
         StorageError: If the store fails.
     """
     for stored in _usable(storage, view):
         found = _read(storage, stored)
         if found is not None:
-            return _since(storage, stored.entry, found, _files(storage, view, stored.entry, found.flush))
-    return _since(storage, 0, None, _files(storage, view, 0, -1))
+            wanted = _files(storage, view, stored.entry, found.flush, strict=strict)
+            return _since(storage, stored.entry, found, wanted, strict=strict)
+    return _since(storage, 0, None, _files(storage, view, 0, -1, strict=strict), strict=strict)
 
 
 def unread(storage: Storage, view: View) -> Unread:
@@ -84,31 +88,31 @@ def unread(storage: Storage, view: View) -> Unread:
     return Unread(None, _files(storage, view, 0, -1))
 
 
-def read(storage: Storage, view: View, known: Unread) -> Aggregates:
+def read(storage: Storage, view: View, known: Unread, *, strict: bool = False) -> Aggregates:
     """Return the same as `aggregates`, of a view of which it was looked up what to read."""
     newest = known.newest
     found = None if newest is None else _read(storage, newest)
     if newest is not None and found is None:
-        return aggregates(storage, view)
-    return _since(storage, 0 if newest is None else newest.entry, found, known.files)
+        return aggregates(storage, view, strict=strict)
+    return _since(storage, 0 if newest is None else newest.entry, found, known.files, strict=strict)
 
 
-def _since(storage: Storage, start: int, found: Snapshot | None, wanted: list[File]) -> Aggregates:
+def _since(storage: Storage, start: int, found: Snapshot | None, wanted: list[File], *, strict: bool) -> Aggregates:
     """Return what a snapshot in entry `start`, and the segments after it, give together."""
     running = Running()
     if found is not None:
         running.add(found.aggregates)
-    for file, table in reader.visible_tables(storage, wanted, columns=_COLUMNS):
+    for file, table in reader.visible_tables(storage, wanted, columns=_COLUMNS, strict=strict):
         if found is not None and file.entry == start and file.segment.name.first <= found.flush:
             table = table.filter(pa.array(numbers(table["row"].combine_chunks()) > found.last_row))
         running.add(of_points(reader.in_order(table)))
     return running.result()
 
 
-def _files(storage: Storage, view: View, start: int, flush: int) -> list[File]:
+def _files(storage: Storage, view: View, start: int, flush: int, *, strict: bool = False) -> list[File]:
     """Return the segments of metrics after a flush of entry `start`."""
     later = replace(view, entries=view.entries[start:])
-    found = [file._replace(entry=file.entry + start) for file in reader.files(storage, later, "metrics")]
+    found = [file._replace(entry=file.entry + start) for file in reader.files(storage, later, "metrics", strict=strict)]
     return [file for file in found if file.entry > start or file.segment.name.last > flush]
 
 
@@ -121,7 +125,9 @@ def _read(storage: Storage, stored: Stored) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (CorruptError, FormatVersionError) as error:
-        _report(f"{storage.url}/{stored.path}", str(error))
+        report(
+            f"The summary snapshot {storage.url}/{stored.path} is passed by, and more rows are read instead: {error}"
+        )
         return None
 
 
@@ -130,12 +136,6 @@ def _check(found: Snapshot, stored: Stored) -> None:
     writer = names.writer(stored.path.rsplit("/", 2)[0])
     if (found.flush, found.newest_clock) != stored.name or (None not in (found.term, writer) and found.term != writer):
         raise CorruptError(f"It is that of flush {found.flush} of term {found.term}, and another belongs there.")
-
-
-@functools.lru_cache(maxsize=1024)
-def _report(path: str, error: str) -> None:
-    """Say once that a snapshot cannot be used."""
-    LOG.warning("The summary snapshot %s is passed by, and more rows are read instead: %s", path, error)
 
 
 def _usable(storage: Storage, view: View) -> Iterator[Stored]:

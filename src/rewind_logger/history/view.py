@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from rewind_logger.errors import CorruptError, PositionError, RunNotFoundError
 from rewind_logger.format import names
-from rewind_logger.format.documents import Base, Plan, decode_base, decode_merge
+from rewind_logger.format.documents import Base, Plan, decode_merge
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, segments
+from rewind_logger.history.damage import report
 from rewind_logger.history.segments import Seal
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import OPENING_CLOCK, Entry, RevisionRecord, RunRef, Stream
@@ -99,11 +100,23 @@ def resolve(storage: Storage, run: RunRef, revision: int | None = None, next_ste
 
     Raises:
         RunNotFoundError: If there is no such run or revision.
+        CorruptError: If the base is damaged that says what the revision is made of. Of an archived revision that of
+            the head may be damaged, too: then an earlier one tells.
     """
-    head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
-    if head is None:
-        raise catalog.not_found(storage, run)
-    return of_base(storage, run, head, revision).cut_at(next_step)
+    damaged: CorruptError | None = None
+    for found in claims.bases(storage, run, claims.count(storage, RunPaths(run))):
+        if isinstance(found, CorruptError):
+            damaged = damaged or found
+            if revision is None:
+                break
+        elif damaged is None or (revision is not None and revision < found.revision):
+            return of_base(storage, run, found, revision).cut_at(next_step)
+        elif revision == found.revision:
+            report(f"Run {run}@{revision} is read as far as {found.number} of its terms tell. {damaged}")
+            return replace(of_base(storage, run, found), head=False).cut_at(next_step)
+        else:
+            break
+    raise damaged or catalog.not_found(storage, run)
 
 
 def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = None) -> View:
@@ -117,12 +130,11 @@ def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = No
     record = head.revisions[revision - 1]
     if record.folder is None:
         raise CorruptError(f"The base of run {run} does not say where its revision {revision} ends.")
-    path = names.base(record.folder)
     try:
-        last = decode_base(storage.read(path), run, path)
+        last = claims.base_of(storage, run, record.folder)
     except FileNotFoundError as error:
         raise CorruptError(
-            f"{path} in {storage.url} is missing, on which revision {revision} of run {run} rests."
+            f"{names.base(record.folder)} in {storage.url} is missing, on which revision {revision} of run {run} rests."
         ) from error
     end = segments.seal(storage, record.folder, record.sealed)
     return of_term(storage, run, last, record.folder, end, head.revisions)
@@ -171,8 +183,12 @@ def effective_lineage(storage: Storage, run: RunRef, base: Base, folder: str) ->
             merged = decode_merge(storage.read(path), run, path)
         except FileNotFoundError:
             pass
+        except CorruptError as error:
+            report(f"{error} It is passed by: the rows are read from where they were before they were merged.")
         else:
-            return merged.lineage, merged.plan
+            if merged.nonce == base.nonce:
+                return merged.lineage, merged.plan
+            report(f"The merge record {path} is that of another term, and passed by.")
     return base.lineage, base.plan
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rewind_logger.errors import RewindError
+from rewind_logger.errors import CorruptError, RewindError
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
 from rewind_logger.lightning.mark import Mark
@@ -18,7 +18,11 @@ from rewind_logger.storage import Storage, open_storage
 
 def is_in(mark: Mark, storage: Storage) -> bool:
     """Say whether the run that was logging lies in this store."""
-    claim = claims.read(storage, RunPaths(mark.run), mark.claim)
+    paths = RunPaths(mark.run)
+    try:
+        claim = claims.read(storage, paths, mark.claim)
+    except CorruptError:  # its term's folder has its nonce, too
+        return bool(storage.list(paths.term(mark.claim, mark.claim_nonce)))
     return claim is not None and claim.nonce == mark.claim_nonce
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format import names
 from rewind_logger.format.documents import decode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
+from rewind_logger.history.damage import report
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, RunRef
 
@@ -47,7 +49,12 @@ def forks(storage: Storage, position: Position) -> list[Fork]:
             continue
         if isinstance(data, Exception):
             raise data
-        fork = _fork(storage, position.run, name.removesuffix(".json"), decode_pin(data, f"{paths.pins}/{name}"))
+        try:
+            child = decode_pin(data, f"{paths.pins}/{name}")
+            fork = _fork(storage, position.run, name.removesuffix(".json"), child)
+        except CorruptError as error:
+            report(f"{error} Until then the fork is left out.")
+            continue
         if fork is None or position.revision not in (None, fork.revision):
             continue
         if position.next_step is None or fork.step < position.next_step:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from rewind_logger.errors import RunNotFoundError
+from rewind_logger.errors import CorruptError, RunNotFoundError
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.provenance.openings import Opening, opening_of
@@ -163,7 +163,7 @@ def lineage(storage: Storage, view: View) -> list[str]:
                 break
             try:
                 view = resolve(storage, RunRef("/".join(parts[:-1]), parts[-1]))
-            except RunNotFoundError:  # it was deleted
+            except (RunNotFoundError, CorruptError):  # it was deleted, or is damaged
                 break
         if number > len(view.revisions):  # it was overtaken before it came to be, in the moment of the fork
             break

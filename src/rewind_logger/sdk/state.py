@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Literal, cast
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names
 from rewind_logger.format.documents import End
-from rewind_logger.history import abandoned
+from rewind_logger.history import abandoned, claims
+from rewind_logger.history.damage import report
 from rewind_logger.history.heartbeat import SILENT_S, last_beat
 from rewind_logger.history.roots import journal_root
 from rewind_logger.history.view import View
@@ -35,8 +37,7 @@ def state(storage: Storage, view: View, now_ms: int | None = None) -> State:
     if gone is not None:
         return "crashed" if gone else "running"
     if beat is None:
-        path = names.base(view.folder)
-        base = documents.decode_base(storage.read(path), view.run, path)
+        base = claims.base_of(storage, view.run, view.folder)
         if base.recovery is not None:  # the rows of a writer that was found dead
             return "crashed"
         beat = base.created_ms if end is None else end.ended_ms
@@ -50,4 +51,7 @@ def closing_mark(storage: Storage, folder: str) -> End | None:
     try:
         return documents.decode_end(storage.read(path), path)
     except FileNotFoundError:
+        return None
+    except CorruptError as error:
+        report(f"{error} Until then it is passed by.")
         return None
