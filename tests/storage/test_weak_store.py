@@ -21,8 +21,8 @@ from tests.conftest import Bucket
 from tests.storage.backends import CarelessFileSystem, PlainFileSystem, UnableFileSystem, registered
 
 SENTENCE = (
-    "{} replaces objects that it was asked only to create: two processes that open the same run in the same moment may"
-    " both believe that it is theirs, and the rows of one would be lost; everything else holds."
+    "{} may replace objects that it was asked only to create: two processes that open the same run in the same moment"
+    " may both believe that it is theirs, and the rows of one would be lost; everything else holds."
 )
 
 

@@ -103,8 +103,8 @@ def weakness(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> str | N
     if known:
         return None
     return (
-        f"{storage.url} replaces objects that it was asked only to create: two processes that open the same run in the"
-        " same moment may both believe that it is theirs, and the rows of one would be lost; everything else holds."
+        f"{storage.url} may replace objects that it was asked only to create: two processes that open the same run in"
+        " the same moment may both believe that it is theirs, and the rows of one would be lost; everything else holds."
     )
 
 

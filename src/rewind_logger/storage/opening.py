@@ -25,6 +25,8 @@ _EXTRAS = {
     "adl": "azure",
     "wasb": "azure",
     "wasbs": "azure",
+    "sftp": "sftp",
+    "ssh": "sftp",
 }
 """Protocols, and the extra of this package that brings their backend."""
 
@@ -82,10 +84,12 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
 
 def _open_remote(protocol: str, url: str, storage_options: Mapping[str, Any] | None) -> Storage:
     """Open a store behind fsspec, whose modules are only loaded now."""
+    from rewind_logger.storage.folders import FolderStorage
     from rewind_logger.storage.gcs import GcsStorage, prepare_import
     from rewind_logger.storage.remote import FsspecStorage
     from rewind_logger.storage.retry import RetryingStorage
     from rewind_logger.storage.s3 import S3Storage
+    from rewind_logger.storage.sftp import SftpStorage
 
     extra = _EXTRAS.get(protocol)
     if extra == "gcs":
@@ -99,7 +103,9 @@ def _open_remote(protocol: str, url: str, storage_options: Mapping[str, Any] | N
         return RetryingStorage(GcsStorage(url, storage_options), _ATTEMPTS_OF_RETRYING_BACKENDS)
     if extra == "azure":
         return RetryingStorage(FsspecStorage(url, storage_options), _ATTEMPTS_OF_RETRYING_BACKENDS)
-    return RetryingStorage(FsspecStorage(url, storage_options))
+    if protocol in ("sftp", "ssh"):
+        return RetryingStorage(SftpStorage(url, storage_options))
+    return RetryingStorage(FolderStorage(url, storage_options))
 
 
 def _require_backend(protocol: str, url: str) -> None:

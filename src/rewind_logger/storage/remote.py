@@ -46,6 +46,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_enter_child)
 
 
+def generation() -> int:
+    """Return a number that differs in each process of a line of forks."""
+    return _generation
+
+
 class FsspecStorage(Storage):
     """Objects behind an fsspec file system.
 
@@ -106,7 +111,11 @@ class FsspecStorage(Storage):
                 file.read(1)
         filesystem, key = self._locate(path)
         with self._translated("write", path):
-            self._for_files(filesystem, size).put_file(str(source), key, **self._upload_options(size))
+            self._send(filesystem, source, key, size)
+
+    def _send(self, filesystem: Any, source: Path, key: str, size: int) -> None:
+        """Write the content of a file of `size` bytes."""
+        self._for_files(filesystem, size).put_file(str(source), key, **self._upload_options(size))
 
     def _for_files(self, filesystem: Any, size: int) -> Any:
         """Return the file system to send a file of this size with."""
@@ -134,19 +143,20 @@ class FsspecStorage(Storage):
         """See `Storage.size`."""
         filesystem, key = self._locate(path)
         with self._translated("look up", path):
-            info = filesystem.info(key)
-            if info["type"] == "directory":
-                raise FileNotFoundError(key)
-            return int(info["size"])
+            return int(self._info(filesystem, key)["size"])
 
     def info(self, path: str) -> ObjectInfo:
         """See `Storage.info`."""
         filesystem, key = self._locate(path)
         with self._translated("look up", path):
-            info = filesystem.info(key)
-            if info["type"] == "directory":
-                raise FileNotFoundError(key)
-            return _line(path.rpartition("/")[2], info)
+            return described(path.rpartition("/")[2], self._info(filesystem, key))
+
+    def _info(self, filesystem: Any, key: str) -> Mapping[str, Any]:
+        """Return what the backend says of an object."""
+        info: Mapping[str, Any] = filesystem.info(key)
+        if info["type"] == "directory":
+            raise FileNotFoundError(key)
+        return info
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
@@ -189,23 +199,32 @@ class FsspecStorage(Storage):
 
     def _lines(self, filesystem: Any, key: str) -> Iterator[ObjectInfo]:
         """List a folder, in any order."""
-        for info in filesystem.ls(key, detail=True):
+        for info in self._entries(filesystem, key):
             parent, _, name = info["name"].rstrip("/").rpartition("/")
             # Listing a file gives the file itself, and Azure's lists siblings whose names begin alike.
             if parent.lstrip("/") == key.lstrip("/") and not name.startswith("."):
-                yield _line(name, info)
+                yield described(name, info)
+
+    def _entries(self, filesystem: Any, key: str) -> Iterable[Mapping[str, Any]]:
+        """Return what the backend says of everything in a folder."""
+        entries: Iterable[Mapping[str, Any]] = filesystem.ls(key, detail=True)
+        return entries
 
     def _read(self, path: str, start: int, stop: int | None) -> bytes:
         """Read from `start` (inclusive; negative: from the end) to `stop` (exclusive) in one request."""
         filesystem, key = self._locate(path)
         with self._translated("read", path):
             try:
-                data: bytes = filesystem.cat_file(key, start=start, end=stop)
+                return self._cat(filesystem, key, start, stop)
             except Exception as error:
                 # An empty object has no first byte either.
                 if is_unsatisfiable_range(error):
                     return b""
                 raise
+
+    def _cat(self, filesystem: Any, key: str, start: int, stop: int | None) -> bytes:
+        """Return a part of an object."""
+        data: bytes = filesystem.cat_file(key, start=start, end=stop)
         return data
 
     def _locate(self, path: str) -> tuple[Any, str]:
@@ -253,7 +272,7 @@ _MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "modified", "c
 """Under which names backends say when an object was written: those of S3, Azure, Google, SFTP and local, WebDAV, …"""
 
 
-def _line(name: str, info: Mapping[str, Any]) -> ObjectInfo:
+def described(name: str, info: Mapping[str, Any]) -> ObjectInfo:
     """Describe an object or a folder by what a backend says of it."""
     if info["type"] == "directory":
         return ObjectInfo(name, None)

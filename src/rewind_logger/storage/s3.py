@@ -7,6 +7,7 @@ from typing import Any
 
 from rewind_logger.storage.base import CHUNK_BYTES, ObjectInfo, Unfinished
 from rewind_logger.storage.remote import CONCURRENCY, FsspecStorage, seconds
+from rewind_logger.storage.translate import is_unsupported
 
 MOST_PARTS = 10_000
 """Of one upload, which S3 sets."""
@@ -91,7 +92,12 @@ class S3Storage(FsspecStorage):
         while True:
             after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]} if page else {}
             with self._translated("list", ""):
-                page = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
+                try:
+                    page = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
+                except Exception as error:
+                    if is_unsupported(error):  # as small servers do: what they keep of uploads is theirs
+                        return
+                    raise
             for upload in page.get("Uploads", ()):
                 name = upload["Key"][len(prefix) :]
                 if not skip or not set(name.split("/")[:-1]) & set(skip):

@@ -66,13 +66,17 @@ _PASSING_CLASSES = frozenset(
         "botocore.HTTPClientError",
         "botocore.IncompleteReadError",
         "builtins.ConnectionError",
+        "builtins.EOFError",
         "builtins.TimeoutError",
         "botocore.ResponseParserError",  # What a rate limiter's page of HTML ends as.
         "gcsfs.ChecksumError",
         "google.TransportError",
+        "paramiko.NoValidConnectionsError",
+        "paramiko.SSHException",
         "requests.ChunkedEncodingError",
         "requests.ConnectionError",
         "requests.Timeout",
+        "socket.gaierror",
         "urllib3.IncompleteRead",
     }
 )
