@@ -450,7 +450,7 @@ def _planned(files: Sequence[Sequence[Any]]) -> list[tuple[str, int]]:
 def _stream(value: object) -> str:
     """Refuse a stream that is no plain word: it becomes part of a path."""
     text = _text(value)
-    if not (text.isascii() and text.isidentifier()):
+    if not names.is_stream(text):
         raise ValueError(f"{text!r} is no stream")
     return text
 

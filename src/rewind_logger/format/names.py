@@ -75,6 +75,11 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
+def is_name(name: str) -> bool:
+    """Say whether a project, an entity or a run can be called so; what is listed may be somebody else's."""
+    return _what_is_wrong(name) is None
+
+
 def _what_is_wrong(name: str) -> str | None:
     """Say what is wrong with a name, and what to use instead, as the end of a sentence."""
     if not name:
@@ -231,6 +236,11 @@ class SnapshotName(NamedTuple):
             return None
         parsed = SnapshotName(int(match[1]), int(match[2]))
         return parsed if str(parsed) == name else None
+
+
+def is_stream(name: str) -> bool:
+    """Say whether a stream can be called so: by a plain word, for it becomes part of a path."""
+    return name.isascii() and name.isidentifier()
 
 
 def writer(folder: str) -> str | None:

@@ -17,6 +17,7 @@ from rewind_logger.format.version import check_version
 from rewind_logger.history import journal, locks, place
 from rewind_logger.history.journal import Batch
 from rewind_logger.history.place import BLOB, CLAIMED, NOTED, OWNER, PART
+from rewind_logger.storage import within
 from rewind_logger.types import OPENING_CLOCK
 
 LOG = logging.getLogger("rewind_logger")
@@ -54,7 +55,7 @@ class Abandoned:
             start: The clock of rows that were logged before theirs was known.
         """
         for name in sorted({path.name for path in self._files() if PART.fullmatch(path.name)}):
-            paths = [folder / name for folder in self.folders if (folder / name).exists()]
+            paths = [folder / name for folder in self.folders if within.is_file(folder / name)]
             try:
                 batch = journal.parse_part(start, *[path.read_bytes() for path in paths])
             except (CorruptError, OSError) as error:
@@ -90,8 +91,9 @@ class Abandoned:
             place.remove(folder, keep=[path for path in self.damaged if path.parent == folder])
 
     def _files(self) -> Iterator[Path]:
+        """Yield its files; no links, for a store may come from somebody else, and no pipes."""
         for folder in self.folders:
-            yield from folder.iterdir()
+            yield from filter(within.is_file, folder.iterdir())
 
     def _say_damaged(self, paths: list[Path], what: str) -> None:
         if self.damaged.isdisjoint(paths):
@@ -139,9 +141,9 @@ def abandoned(*roots: Path | None) -> Iterator[list[Abandoned]]:
 
 
 def folders(root: Path | None) -> list[Path]:
-    """Return what lies in a folder, as far as it can be looked into."""
+    """Return what lies in a folder, links aside, as far as it can be looked into."""
     try:
-        return sorted(root.iterdir()) if root is not None and root.is_dir() else []
+        return sorted(path for path in root.iterdir() if not path.is_symlink()) if root is not None else []
     except OSError:
         return []
 

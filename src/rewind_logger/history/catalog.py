@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection
 
 from rewind_logger.errors import RunNotFoundError, StorageError
-from rewind_logger.format.names import RESERVED_NAMES
+from rewind_logger.format.names import is_name
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
@@ -38,7 +38,7 @@ def runs(storage: Storage, project: str | None = None, *, marks: Collection[str]
                 parent, _, name = folder.rpartition("/")
                 if project is None or parent == project:
                     found.append(RunRef(parent, name))
-            below += [f"{folder}/{name}" if folder else name for name in children if name.lower() not in RESERVED_NAMES]
+            below += [f"{folder}/{name}" if folder else name for name in children if is_name(name)]
         level = [folder for folder in below if folder.count("/") < _DEPTH]
     return sorted(found, key=str)
 
@@ -88,7 +88,7 @@ _EMPTY = "Nothing is there: is it the right store?"
 
 
 def _folders(storage: Storage, folder: str) -> list[str]:
-    return [info.name for info in storage.list(folder) if info.size is None and info.name.lower() not in RESERVED_NAMES]
+    return [info.name for info in storage.list(folder) if info.size is None and is_name(info.name)]
 
 
 def _closest(name: str, names: list[str]) -> list[str]:

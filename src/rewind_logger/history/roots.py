@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from rewind_logger.format.names import RunPaths
+from rewind_logger.storage import within
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
@@ -71,9 +72,12 @@ def journal_root(storage: Storage, run: RunRef) -> Path | None:
 
     A local store holds them itself, so that they move with it; those of a remote store are spooled on this machine. A
     store in memory does not outlive the process, and neither need its journals.
+
+    Raises:
+        StorageError: If a link leads out of the store.
     """
     if storage.local_path is not None:
-        return storage.local_path / RunPaths(run).journals
+        return within.locate(storage.local_path, RunPaths(run).journals)
     if storage.url.startswith("memory://"):
         return None
     folders = spool_folders(storage.url) or spool_folders(storage.url, make=True)

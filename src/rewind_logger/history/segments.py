@@ -43,7 +43,8 @@ def seal(storage: Storage, folder: str, sealed: Mapping[str, int] | None = None)
         sealed: Where it was sealed before: what was put there since does not count. None: where it ends now.
     """
     if sealed is None:
-        streams = [info.name for info in storage.list(names.streams(folder)) if info.size is None]
+        listed = storage.list(names.streams(folder))
+        streams = [info.name for info in listed if info.size is None and names.is_stream(info.name)]
     else:
         streams = list(sealed)
     groups = storage.map_lists([names.stream(folder, stream) for stream in streams])
@@ -77,13 +78,14 @@ def seal(storage: Storage, folder: str, sealed: Mapping[str, int] | None = None)
 
 def _last(groups: Iterable[ObjectInfo]) -> str:
     """Return the name of the newest group; a stream's folder that is empty has none, and lists as nothing."""
-    return max((info.name for info in groups if info.size is None), default="000000")
+    named = [info.name for info in groups if info.size is None and info.name.isdecimal()]
+    return max(named, key=lambda name: (len(name), name), default="000000")
 
 
 def list_segments(storage: Storage, folder: str, stream: str) -> list[Segment]:
     """Return every segment of a stream, superseded ones too, with one listing for each thousand flushes."""
     at = names.stream(folder, stream)
-    groups = [info.name for info in storage.list(at) if info.size is None]
+    groups = [info.name for info in storage.list(at) if info.size is None and info.name.isdecimal()]
     return [segment for infos in storage.map_lists([f"{at}/{group}" for group in groups]) for segment in parse(infos)]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rewind_logger.errors import StorageError
+from rewind_logger.storage import within
 from rewind_logger.storage.base import (
     CHUNK_BYTES,
     Listing,
@@ -182,7 +183,7 @@ class LocalStorage(Storage):
 
     def _locate(self, path: str) -> Path:
         """Return the file of an object."""
-        return self.local_path / check_path(path)
+        return within.locate(self.local_path, check_path(path))
 
     def _give_name(self, temporary: Path, target: Path) -> bool:
         """Name a written file, unless the name is taken; return whether it was free."""
@@ -279,9 +280,13 @@ def _line(entry: os.DirEntry[str]) -> ObjectInfo | None:
         if entry.is_dir():
             return ObjectInfo(entry.name, None)
         found = entry.stat()
-        return ObjectInfo(entry.name, found.st_size, found.st_mtime)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return None
+        raise
+    return ObjectInfo(entry.name, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
 
 @contextmanager

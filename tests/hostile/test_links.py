@@ -1,0 +1,149 @@
+"""A store in a folder may have been unpacked from what somebody else packed: with links, pipes and strange names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from rewind_logger import RewindError, StorageError, open_store
+from rewind_logger.history.roots import journal_root
+from rewind_logger.storage.local import LocalStorage
+from rewind_logger.types import RunRef
+from tests.history.lines import RUN, end, line, log, opened, read
+from tests.history.machine import die, journals
+from tests.hostile.specimen import objects
+
+ESC = "\x1b[2J"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStorage:
+    """A store with a run."""
+    storage = LocalStorage(tmp_path / "store")
+    writer = opened(storage)
+    log(writer, range(3))
+    end(writer)
+    return storage
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that is none of the store's business."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "secret").write_text("as it was")
+    return folder
+
+
+def moved_out(store: LocalStorage, path: str, outside: Path) -> None:
+    """Put a part of the store elsewhere, and a link in its place."""
+    assert store.local_path is not None
+    target = outside / secrets.token_hex(4)
+    (store.local_path / path).rename(target)
+    (store.local_path / path).symlink_to(target, target_is_directory=target.is_dir())
+
+
+@pytest.mark.parametrize("part", ["p", "p/a", "p/a/m", "p/a/t"])
+def test_no_link_leads_a_reader_out_of_the_store(part: str, store: LocalStorage, outside: Path) -> None:
+    moved_out(store, part, outside)
+    with pytest.raises(StorageError, match=r"is a link that leads out of the store, to .*, and is not followed"):
+        open_store(store.url).run("p/a").history()
+
+
+@pytest.mark.parametrize("part", ["p/a", "p/a/m", "p/a/t"])
+def test_no_link_leads_a_writer_out_of_the_store(part: str, store: LocalStorage, outside: Path) -> None:
+    moved_out(store, part, outside)
+    before = sorted(outside.rglob("*"))
+    with pytest.raises(StorageError, match="is a link that leads out of the store"):
+        opened(store)
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_no_journal_is_written_or_looked_for_behind_a_link(store: LocalStorage, outside: Path) -> None:
+    assert store.local_path is not None
+    (store.local_path / "p/a/j").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(StorageError, match="is a link that leads out of the store"):
+        journal_root(store, RUN)
+    with pytest.raises(StorageError, match="is a link that leads out of the store"):
+        opened(store)
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+
+
+def test_a_link_within_the_store_and_one_to_the_whole_store_are_fine(store: LocalStorage, tmp_path: Path) -> None:
+    assert store.local_path is not None
+    (store.local_path / "p/b").symlink_to("a", target_is_directory=True)
+    assert read(store, run=RunRef("p", "b")) == line(range(3))
+    (tmp_path / "elsewhere").symlink_to(store.local_path, target_is_directory=True)
+    again = LocalStorage(tmp_path / "elsewhere")
+    writer = opened(again)
+    log(writer, [3])
+    end(writer)
+    assert read(again) == line(range(4))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_a_pipe_in_place_of_an_object_stops_nobody(store: LocalStorage) -> None:
+    """To open one waits until somebody writes to it, which nobody does."""
+    assert store.local_path is not None
+    for path in list(objects(store)):
+        file = store.local_path / path
+        data = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        with contextlib.suppress(RewindError):
+            read(store)
+        file.unlink()
+        file.write_bytes(data)
+    assert read(store) == line(range(3))
+
+
+def test_links_that_go_round_in_circles_come_to_an_end(store: LocalStorage) -> None:
+    assert store.local_path is not None
+    (store.local_path / "p/a/m/00000009.json").symlink_to("00000009.json")
+    (store.local_path / "p/round").symlink_to("..", target_is_directory=True)
+    assert [run.path for run in open_store(store.url).runs()] == ["p/a"]
+    assert read(store) == line(range(3))
+
+
+def test_parts_of_a_journal_that_are_links_or_pipes_are_not_read(store: LocalStorage, outside: Path) -> None:
+    writer = opened(store)
+    log(writer, range(3, 5))
+    [folder] = journals(store)
+    die(writer)
+    [part] = folder.glob("*.part")
+    part.rename(outside / "part")
+    part.symlink_to(outside / "part")
+    os.mkfifo(folder / "000000009.part")
+    end(opened(store))
+    assert read(store) == line(range(3))
+    assert (outside / "part").exists()
+
+
+def test_names_that_no_run_can_have_are_not_listed(store: LocalStorage) -> None:
+    """They would reach a terminal, which takes some for commands."""
+    assert store.local_path is not None
+    for name in (f"evil{ESC}", "a\nb", "con", "a@2", "x" * 201, ".hidden", "trailing.", "trailing "):
+        (store.local_path / "p" / name / "m").mkdir(parents=True)
+        (store.local_path / name / "r" / "m").mkdir(parents=True)
+    assert [run.path for run in open_store(store.url).runs()] == ["p/a"]
+    with pytest.raises(LookupError) as caught:
+        open_store(store.url).run("p/missing")
+    assert ESC not in str(caught.value) and "evil" not in str(caught.value)
+
+
+def test_streams_and_groups_that_nobody_writes_are_passed_by(store: LocalStorage) -> None:
+    """Such as the folders that a file server leaves everywhere."""
+    assert store.local_path is not None
+    [term] = (store.local_path / "p/a/t").iterdir()
+    [segment] = term.glob("s/metrics/000000/*")
+    for folder in ("s/@eaDir/000000", "s/metrics/@eaDir", "s/a b/000000", "s/metrics/999999999999999999999"):
+        (term / folder).mkdir(parents=True)
+        (term / folder / segment.name).write_bytes(b"")
+    writer = opened(store)
+    log(writer, [3])
+    end(writer)
+    assert read(store) == line(range(4))
