@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rewind_logger.history import journal, roots
+from rewind_logger.history import journal, locks, roots
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
@@ -52,6 +52,13 @@ def die(writer: Writer) -> None:
     """Do to a writer without a thread what the kernel does to a process: close its files and drop its locks."""
     if writer._outbox is not None:
         writer._outbox._journal.leave()
+
+
+def release(folder: Path) -> None:
+    """Let go of every lock below a folder, as the kernel does for a process that was killed within its work."""
+    for path, fd in [(Path(path), fd) for path, fd in locks._held.items()]:
+        if path.is_relative_to(folder.resolve()):
+            locks.release(fd, path)
 
 
 def dying(storage: Storage, number: int, *, after: bool) -> FaultyStorage:

@@ -12,7 +12,7 @@ import pytest
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
 from rewind_logger.format import names, segment
-from rewind_logger.history import locks, outbox, place, reader, uploads
+from rewind_logger.history import outbox, place, reader, uploads
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
@@ -24,7 +24,7 @@ from rewind_logger.storage.s3 import S3Storage
 from rewind_logger.storage.wrapper import WrapperStorage
 from tests.conftest import Bucket
 from tests.history.lines import RUN, end, opened
-from tests.history.machine import Killed, Machine, die, dying, journals, requests_of
+from tests.history.machine import Killed, Machine, die, dying, journals, release, requests_of
 from tests.history.processes import HEAD, running
 from tests.history.test_interrupted import interrupt_a_row, interrupted_at
 
@@ -271,8 +271,7 @@ def test_a_kill_while_it_is_brought_in_loses_none(tmp_path: Path) -> None:
         try:
             die(opened(storage))
         except Killed:
-            for path in [path for path in locks._held if str(tmp_path) in path]:
-                locks._held.discard(path)
+            release(tmp_path)
 
     for number in range(requests_of(left("count")[1], bring_in)):
         for after in (False, True):

@@ -239,10 +239,11 @@ def test_where_files_cannot_be_locked_rows_go_through_memory(
 ) -> None:
     """As on some network file systems."""
 
-    def refuse(fd: int, command: int) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
     writer = opened(machine)
     log(writer, range(3))
     end(writer)

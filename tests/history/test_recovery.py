@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger.history import journal, locks
+from rewind_logger.history import journal
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
@@ -19,7 +19,7 @@ from rewind_logger.storage.s3 import S3Storage
 from rewind_logger.types import Position, RunRef
 from tests.conftest import Bucket
 from tests.history.lines import RUN, end, forked, line, log, opened, read, rewound
-from tests.history.machine import BROUGHT_IN, Killed, Machine, die, dying, journals, requests_of, waiting
+from tests.history.machine import BROUGHT_IN, Killed, Machine, die, dying, journals, release, requests_of, waiting
 from tests.history.processes import HEAD, running
 
 KILLED = (
@@ -176,8 +176,7 @@ def test_a_kill_while_rows_are_brought_in_neither_loses_nor_doubles_one(tmp_path
         try:
             die(rewound(storage, 2))
         except Killed:
-            for path in [path for path in locks._held if str(tmp_path) in path]:
-                locks._held.discard(path)
+            release(tmp_path)
 
     count = requests_of(left(tmp_path / "count")[1], bring_in)
     assert count > 15

@@ -11,7 +11,7 @@ import pytest
 
 from rewind_logger.errors import TransientStorageError
 from rewind_logger.format.names import RunPaths, check_name
-from rewind_logger.history import claims, journal, locks, spool
+from rewind_logger.history import claims, journal, spool
 from rewind_logger.history import sync as syncing
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.sync import Synced, fork_of, sync_store
@@ -23,7 +23,7 @@ from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position, RunRef
 from tests.figures import count
 from tests.history.lines import RUN, Line, end, line, log, opened, read, rewound
-from tests.history.machine import Killed, Machine, die, dying, journals, requests_of, waiting
+from tests.history.machine import Killed, Machine, die, dying, journals, release, requests_of, waiting
 from tests.history.processes import HEAD, running
 
 
@@ -43,12 +43,6 @@ def logged(storage: Storage, stored: range, kept: range) -> Writer:
 
 def claims_of(storage: Storage, run: RunRef = RUN) -> int:
     return len(storage.list(f"{run}/m"))
-
-
-def release(folder: Path) -> None:
-    """Let go of what a killed process had locked."""
-    for path in [path for path in locks._held if str(folder) in path]:
-        locks._held.discard(path)
 
 
 def test_what_a_killed_writer_left_comes_into_its_run(machine: Machine, memory: MemoryStorage) -> None:

@@ -11,14 +11,19 @@ from pathlib import Path
 
 from rewind_logger.storage.descriptor import open_file
 
-_held: set[str] = set()
+_held: dict[str, int] = {}
+"""By name the descriptors of the files that this process has locked."""
+
 _guard = threading.Lock()
 
 
 def _enter_child() -> None:
-    """Note in a forked child that it holds no lock: it does not inherit its parent's, and may outlive it."""
+    """Hold no lock in a forked child: its parent's are its parent's, and it may outlive it."""
     global _guard
     _guard = threading.Lock()
+    for fd in _held.values():
+        with contextlib.suppress(OSError):
+            os.close(fd)
     _held.clear()
 
 
@@ -29,9 +34,11 @@ if hasattr(os, "register_at_fork"):
 def acquire(path: Path, *, create: bool = True) -> int | None:
     """Lock a file and return its descriptor, or None if it is locked, by this process or another.
 
-    The lock is a POSIX record lock and not `flock`: a forked child (a data loader's worker) does not hold it on when
-    its parent is killed. Such locks do not exclude a process from itself, and closing any descriptor of the file gives
-    them up: hence the set beside them, which is asked before the file is opened.
+    Where the system has such, the lock is one of the open file and not of the process. The latter would be given up by
+    whoever reads the file in this process and closes it again, such as a copy of the whole store; and somebody else
+    would then take the journal that is being written for abandoned. A forked child (a data loader's worker) has the
+    open file too, and closes it at once, so that it does not hold the lock on when its parent is killed. Neither kind
+    of lock is asked whether this process has it: hence the names beside them.
 
     Raises:
         OSError: If the file cannot be opened, or its file system knows no locks.
@@ -49,7 +56,7 @@ def acquire(path: Path, *, create: bool = True) -> int | None:
         if not locked:
             os.close(fd)
             return None
-        _held.add(name)
+        _held[name] = fd
         return fd
 
 
@@ -98,7 +105,7 @@ def look(path: Path) -> tuple[bool, bytes] | None:
 
 
 def read(path: Path) -> bytes | None:
-    """Return what is in a file; None if this process has it locked, and would give that up by closing it.
+    """Return what is in a file; None if this process has it locked, and might give that up by closing it.
 
     Raises:
         OSError: If it cannot be read.
@@ -110,14 +117,15 @@ def read(path: Path) -> bytes | None:
 def moved(path: Path, target: Path) -> None:
     """Note that a locked file has another name now."""
     with _guard:
-        _held.discard(os.path.realpath(path))
-        _held.add(os.path.realpath(target))
+        fd = _held.pop(os.path.realpath(path), None)
+        if fd is not None:
+            _held[os.path.realpath(target)] = fd
 
 
 def release(fd: int, path: Path) -> None:
     """Unlock what `acquire` locked."""
     with _guard:
-        _held.discard(os.path.realpath(path))
+        _held.pop(os.path.realpath(path), None)
         with contextlib.suppress(OSError):
             os.close(fd)
 
@@ -145,23 +153,41 @@ else:
     # struct flock, as far as this asks for it: type, whence, start, length and owner.
     _FLOCK = {"linux": ("hhqqi4x", 0), "darwin": ("qqihh", 3)}
 
+    def _whole_file() -> bytes | None:
+        """Return the words that ask for a lock on all of a file; None where they are not known."""
+        layout, type_at = _FLOCK.get(sys.platform, ("", 0))
+        asked = [0, 0, 0, 0, 0]
+        asked[type_at] = fcntl.F_WRLCK
+        return struct.pack(layout, *asked) if layout else None
+
     def _try_lock(fd: int) -> bool:
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except OSError as error:
             if error.errno in _TAKEN:
                 return False
             raise
         return True
 
+    def _lock(fd: int) -> None:
+        command, asked = getattr(fcntl, "F_OFD_SETLK", None), _whole_file()
+        if command is not None and asked is not None:
+            try:
+                fcntl.fcntl(fd, command, asked)
+                return
+            except OSError as error:
+                if error.errno in _TAKEN:
+                    raise
+        # An old kernel, or a file system that does not know them.
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def _is_locked(fd: int) -> bool | None:
-        layout, type_at = _FLOCK.get(sys.platform, ("", 0))
-        if not layout:
+        asked = _whole_file()
+        if asked is None:
             return None
-        asked = [0, 0, 0, 0, 0]
-        asked[type_at] = fcntl.F_WRLCK
+        layout, type_at = _FLOCK[sys.platform]
         try:
-            answer = struct.unpack(layout, fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(layout, *asked)))
+            answer = struct.unpack(layout, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         except OSError:
             return None
         return bool(answer[type_at] != fcntl.F_UNLCK)
