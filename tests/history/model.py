@@ -13,13 +13,14 @@ revision that was archived never changes.
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import greenlet
 from fsspec.implementations.memory import MemoryFileSystem
@@ -28,19 +29,27 @@ from rewind_logger.errors import RewindError, RunNotFoundError, StorageError, Tr
 from rewind_logger.format import names
 from rewind_logger.format.documents import decode_base
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, reader, snapshots
+from rewind_logger.history import claims, cumulative, reader, snapshots
+from rewind_logger.history.blobs import exists
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.segments import Seal
+from rewind_logger.history.sync import Synced, sync_store
+from rewind_logger.history.verify import verify
 from rewind_logger.history.view import View, of_term, resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.retry import RetryingStorage
-from rewind_logger.types import Position, RevisionRecord, RunRef, Stream
+from rewind_logger.types import Position, RevisionRecord, RunRef, Scalar, Stream
 from tests.history.stepping import Network, SteppingStorage
+from tests.history.swift import DictStorage, Tokens
 
 MODELLED: tuple[Stream, ...] = ("metrics", "events")
 """Each has its own flush numbers and seal, and there is nothing that a third one would add."""
+
+
+NEVER = 2**62
+"""Segments after which there is no summary."""
 
 
 class Killed(BaseException):
@@ -52,6 +61,10 @@ class Logged(NamedTuple):
 
     stream: Stream
     run: RunRef
+    nonce: str
+    """Of its writer's journal."""
+    blob: str | None = None
+    """What it refers to."""
     clock: int | None = None
     """None, and no revision: logged before its writer had opened the run."""
     revision: int | None = None
@@ -69,6 +82,12 @@ class Truth:
     """What was acknowledged when the first attempt to make a fork began."""
     revisions: dict[RunRef, int] = field(default_factory=dict)
     """The number of the newest revision of each run that was opened."""
+    rescued: dict[RunRef, str] = field(default_factory=dict)
+    """Runs that a sync made of what superseded writers had, and the nonces of these."""
+    checked: int = 0
+    """Rows that were looked for where they should be, each time …"""
+    lost: int = 0
+    """… and those that were not there."""
     seen: Counter[str] = field(default_factory=Counter)
     """What happened, for a look at whether the schedules are wild enough."""
 
@@ -89,8 +108,18 @@ class Rules:
     """… and that a request which was lost comes through now."""
     look: float = 0.004
     """Chance at each stop that everything is read and compared."""
+    sync: float = 0.08
+    """Chance that a turn is a sync of the journals of a machine, and not a writer."""
+    blob: float = 0.3
+    """Chance that an event refers to a blob."""
     machines: int = 2
     """Writers of one machine find each other's journals."""
+    summaries: float = 0.25
+    """Chance that a schedule keeps summaries, which take a quarter of its time."""
+    rescue: float = 0.25
+    """Chance that in the end every journal is brought in, and every row that was ever logged looked for."""
+    verify: float = 0.1
+    """Chance that in the end everything is verified."""
     unflushed_counts: bool = False
     """Whether a row must be kept as soon as it was logged."""
     opening: Callable[[Writer, OpenRequest], Opened] = Writer.open
@@ -99,20 +128,28 @@ class Rules:
 class Schedule:
     """One random schedule."""
 
-    def __init__(self, seed: int, folder: Path, rules: Rules) -> None:
+    def __init__(self, seed: int, folder: Path, rules: Rules, tokens: Tokens | None = None) -> None:
+        """Begin; with tokens the store is a dict, and segments are no Parquet."""
         self.random = random.Random(seed)
         self.rules = rules
         self.truth = Truth()
-        self.store = MemoryStorage(f"memory://model/{folder.name}/{seed}")
+        self.tokens = tokens
+        self.now = 1e9
+        """The wall time of the store, in seconds."""
+        url = f"memory://model/{folder.name}/{seed}"
+        self.store: Storage = MemoryStorage(url) if tokens is None else DictStorage(url, lambda: self.now)
         self.network = Network(self.random)
         self.folder = folder / str(seed)
         self.runs = [RunRef("p", "a")]
         self.forks: dict[RunRef, OpenRequest] = {}
         self.disputed: set[tuple[str, int]] = set()
         self.serial = 0
+        self.summaries = self.random.random() < rules.summaries
 
     def run(self) -> Truth:
         """Let the writers run until all turns are taken; look now and then, and at the end."""
+        due, closing = (2, 1) if self.summaries else (NEVER, NEVER)
+        cumulative.DUE_SEGMENTS, cumulative.CLOSING_SEGMENTS = due, closing
         try:
             self._run()
         finally:
@@ -121,6 +158,7 @@ class Schedule:
 
     def _run(self) -> None:
         rules, chance = self.rules, self.random
+        rescue, verified = chance.random() < rules.rescue, chance.random() < rules.verify
         writers: list[greenlet.greenlet] = []
         turns = rules.turns
         sticky = chance.choice([0.0, 0.8, 0.95, 0.99])  # from request by request to nearly one after the other
@@ -130,8 +168,9 @@ class Schedule:
         while turns or writers:
             if turns and len(writers) < rules.writers:
                 turns -= 1
-                writers.append(greenlet.greenlet(self._writer))
-            if chosen is None or chosen not in writers or chance.random() > sticky:
+                turn = self._syncer if chance.random() < rules.sync else self._writer
+                writers.append(greenlet.greenlet(turn))
+            if chosen is None or chance.random() > sticky:
                 chosen = chance.choice(writers)
             drawn = chance.random() if chosen else 1.0
             if drawn < kill:
@@ -142,7 +181,9 @@ class Schedule:
                 chosen.throw(TransientStorageError("lost"))
             else:
                 chosen.switch()
-            writers = [writer for writer in writers if not writer.dead]
+            if chosen.dead:
+                writers.remove(chosen)
+                chosen = None
             if chance.random() < rules.land:
                 self.network.land_one()
             if chance.random() < rules.look:
@@ -152,22 +193,55 @@ class Schedule:
                 self._bring_in(run)
         self.look()
         self.network.land_all()
+        if rescue:
+            self._rescue()
         self.look()
+        if verified:
+            self._verify()
         self.truth.seen["late requests"] += self.network.landed
+
+    def _rescue(self) -> None:
+        """Bring in every journal of every machine, undisturbed, and look for every row that was ever logged."""
+        self.truth.seen["rescues"] += 1
+        for run in self.runs:
+            for machine in range(self.rules.machines):
+                self._bring_in(run, machine)
+        for machine in range(self.rules.machines):
+            folder = self.folder / str(machine)
+            self._note_rescued(sync_store(self._storage(folder, lambda: None), as_fork=True))
+            left = [path for path in folder.rglob("*.part")]
+            assert not left, f"nobody brought in {left}"
+        found: set[int] = set()
+        for run in (*self.runs, *self.truth.rescued):
+            with contextlib.suppress(RunNotFoundError):
+                for record in resolve(self.store, run).revisions:
+                    found.update(self._rows(resolve(self.store, run, record.number), str(run)))
+        lost = self.truth.logged.keys() - found
+        self.truth.lost += len(lost)
+        assert not lost, f"rows {sorted(lost)} were logged and are nowhere"
+
+    def _verify(self) -> None:
+        """Have the package itself look for what is not as it should be."""
+        self.truth.seen["verified"] += 1
+        report = verify(self.store)
+        assert report.ok, str(report)
 
     def _clear(self) -> None:
         """Forget everything: a listing of fsspec's memory looks at all objects of all schedules."""
-        kept = MemoryFileSystem.store
-        for path in [path for path in kept if path.startswith(f"{self.store._root}/")]:
-            del kept[path]
+        if self.tokens is not None:
+            self.tokens.clear()
+        elif isinstance(self.store, MemoryStorage):
+            kept = MemoryFileSystem.store
+            for path in [path for path in kept if path.startswith(f"{self.store._root}/")]:
+                del kept[path]
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _storage(self, machine: Path, stop: Callable[[], None]) -> Storage:
         return SteppingStorage(self.store, machine, stop, self.network)
 
-    def _bring_in(self, run: RunRef) -> None:
+    def _bring_in(self, run: RunRef, machine: int = 0) -> None:
         """Open a run once more, undisturbed, for what the last writer left in its journal."""
-        writer = Writer(self._storage(self.folder / "0", lambda: None), run, background=False)
+        writer = Writer(self._storage(self.folder / str(machine), lambda: None), run, background=False)
         with contextlib.suppress(RunNotFoundError):
             writer.open(OpenRequest(resume="must"))
         writer.close()
@@ -176,6 +250,19 @@ class Schedule:
         parent = greenlet.getcurrent().parent
         assert parent is not None
         parent.switch()
+
+    def _syncer(self) -> None:
+        """Sync the journals of a machine."""
+        storage = self._storage(self.folder / str(self.random.randrange(self.rules.machines)), self._stop)
+        with contextlib.suppress(Killed):
+            self._note_rescued(sync_store(storage, as_fork=self.random.random() < 0.5))
+
+    def _note_rescued(self, done: Iterable[Synced]) -> None:
+        for one in done:
+            self.truth.seen[f"sync: {one.what}"] += 1
+            if one.what == "forked":
+                assert one.fork is not None
+                self.truth.rescued[one.fork] = one.journal.name
 
     def _writer(self) -> None:
         """Open a run in one of the ways there are, log and flush for a while, go back, and finish or not."""
@@ -222,8 +309,15 @@ class Schedule:
     def _log(self, writer: Writer, clock: int | None) -> int:
         self.serial += 1
         stream = self.random.choice(MODELLED)
-        self.truth.logged[self.serial] = Logged(stream, writer.run)
-        writer.append(stream, {"id": self.serial}, clock)
+        values: dict[str, Scalar] = {"id": self.serial}
+        digest = None
+        if stream == "events" and self.random.random() < self.rules.blob:
+            data = b"content %d" % self.random.randrange(4)  # the same for many rows
+            digest = writer.attach(data)
+            values["file"] = json.dumps({"sha256": digest, "size": len(data)})
+        writer.append(stream, values, clock)
+        assert writer._outbox is not None
+        self.truth.logged[self.serial] = Logged(stream, writer.run, writer._outbox.nonce, digest)
         if clock is not None:
             self._place(self.serial, writer, clock)
         return self.serial
@@ -287,6 +381,11 @@ class Schedule:
     def look(self) -> None:
         """Read everything and compare it with what the writers know."""
         self.truth.seen["looks"] += 1
+        for run, nonce in self.truth.rescued.items():
+            found = self._rows(resolve(self.store, run), str(run))
+            assert len(found) == len(set(found)), f"{run}: doubled rows {found}"
+            lost = {i for i, row in self.truth.logged.items() if row.nonce == nonce} - set(found)
+            assert not lost, f"{run}: rows {sorted(lost)} of the writer that it was made of are lost"
         expected: dict[tuple[str, int], set[int]] = {}
         for run in self.runs:  # a fork after the run that it came from
             try:
@@ -341,6 +440,8 @@ class Schedule:
         found = self._rows(resolve(self.store, run, record.number), name)
         assert len(found) == len(set(found)), f"{name}: doubled rows {found}"
         lost = expected - set(found)
+        self.truth.checked += len(expected)
+        self.truth.lost += len(lost)
         assert not lost, f"{name}: acknowledged rows {sorted(lost)} are lost"
         stale = [
             i
@@ -365,13 +466,17 @@ class Schedule:
         rows: list[int] = []
         for stream in MODELLED:
             table = reader.read(self.store, view, stream)
-            found = [int(value) for value in table["value"].to_numpy()]
-            clocks: list[Any] = table["clock"].to_pylist()
+            columns = zip(*(table[name].to_pylist() for name in ("key", "value", "clock")), strict=True)
+            ids = [(int(value), clock) for key, value, clock in columns if key == "id"]
+            found, clocks = [i for i, _ in ids], [clock for _, clock in ids]
             known = [self._clock(i) for i in found]
+            blobs = {digest for i in found if (digest := self.truth.logged[i].blob) is not None}
+            gone = [digest for digest in blobs if not exists(self.store, digest)]
+            assert not gone, f"{name}: rows refer to {gone}, which are not there"
             assert all(a == b or b == -1 for a, b in zip(clocks, known, strict=True)), f"{name}: wrong clocks"
             # An event at a step that did not end says nothing of how far training had come.
             assert stream != "metrics" or clocks == sorted(clocks), f"{name}: rows out of order"
-            if stream == "metrics":
+            if stream == "metrics" and self.summaries:
                 summary = snapshots.aggregates(self.store, view)
                 assert int(summary.table["count"].to_numpy().sum()) == len(found), f"{name}: a summary of other rows"
                 assert list(summary.last_values().values()) == found[-1:], f"{name}: another last value"

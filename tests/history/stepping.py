@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewind_logger.errors import RewindError
-from rewind_logger.storage.base import Listing, Object, Storage
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage
 from rewind_logger.storage.wrapper import WrapperStorage
 
 
@@ -61,6 +61,22 @@ class SteppingStorage(WrapperStorage):
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         return bytes(self._request(self.inner.read_range, path, start, stop))
+
+    def size(self, path: str) -> int:
+        return int(self._request(self.inner.size, path))
+
+    def info(self, path: str) -> ObjectInfo:
+        found: ObjectInfo = self._request(self.inner.info, path)
+        return found
+
+    def touch(self, path: str) -> bool:
+        return bool(self._write(self.inner.touch, path))
+
+    def delete(self, path: str) -> None:
+        self._write(self.inner.delete, path)
+
+    def delete_each(self, paths: Iterable[str]) -> list[Exception | None]:
+        return [_outcome(self.delete, path) for path in paths]
 
     def read_each(self, paths: Iterable[str]) -> list[bytes | Exception]:
         return [_outcome(self.read, path) for path in paths]

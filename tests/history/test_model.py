@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,10 @@ from rewind_logger.history.opening import Opened, OpenRequest, build, new_claim,
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
+from tests.figures import count
+from tests.history import swift
 from tests.history.model import Rules, Schedule
+from tests.history.swift import Tokens
 
 PARTS = 12
 EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "8000"))
@@ -54,28 +58,74 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def check(seeds: range, folder: Path, rules: Rules) -> Counter[str]:
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder for the disks of the machines: in memory, where that is possible."""
+    if not os.path.isdir("/dev/shm"):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="rewind-logger-", dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch, busy: None) -> Tokens:
+    """Do without Parquet."""
+    return swift.use(monkeypatch)
+
+
+def check(seeds: range, folder: Path, rules: Rules, tokens: Tokens | None = None) -> Counter[str]:
     """Run schedules and return what happened in them."""
     seen: Counter[str] = Counter()
     for seed in seeds:
-        truth = Schedule(seed, folder, rules).run()
+        schedule = Schedule(seed, folder, rules, tokens)
+        try:
+            truth = schedule.run()
+        finally:
+            if rules.opening is Writer.open:  # else it is broken on purpose
+                count("rows lost", schedule.truth.lost)
         seen += truth.seen
         seen["acknowledged rows"] += len(truth.acknowledged)
+        seen["checked rows"] += truth.checked
+    count("schedules", len(seeds))
+    count("takeovers", seen["FencedError"])
+    count("faults injected", seen["kills"] + seen["lost requests"])
+    count("rows checked", seen["checked rows"])
     print(f"{len(seeds):,} schedules: {', '.join(f'{n:,} {what}' for what, n in seen.most_common())}")
     return seen
 
 
+WILD = (
+    "new",
+    "resumed",
+    "rewound",
+    "forked",
+    "FencedError",
+    "kills",
+    "lost requests",
+    "late requests",
+    "looks",
+    "rescues",
+    "verified",
+    "sync: forked",
+)
+"""What must happen in a sample, or the schedules are too tame."""
+
+
 @pytest.mark.parametrize("part", range(4))
-def test_no_schedule_loses_an_acknowledged_row(part: int, tmp_path: Path) -> None:
-    seen = check(range(part * 40, part * 40 + 40), tmp_path, Rules())
-    wild = ("new", "resumed", "rewound", "forked", "FencedError", "kills", "lost requests", "late requests", "looks")
-    for kind in wild:
+def test_no_schedule_loses_an_acknowledged_row(part: int, disk: Path, tokens: Tokens) -> None:
+    seen = check(range(part * 40, part * 40 + 40), disk, Rules(), tokens)
+    for kind in WILD:
         assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"
 
 
+def test_segments_that_are_parquet_make_no_difference(disk: Path) -> None:
+    check(range(20), disk, Rules())
+
+
 @pytest.mark.parametrize("part", range(2))
-def test_rows_that_were_logged_outlive_a_kill_where_the_machine_stays(part: int, tmp_path: Path) -> None:
-    seen = check(range(part * 30, part * 30 + 30), tmp_path, Rules(**ONE_AFTER_THE_OTHER))
+def test_rows_that_were_logged_outlive_a_kill_where_the_machine_stays(part: int, disk: Path, tokens: Tokens) -> None:
+    seen = check(range(part * 30, part * 30 + 30), disk, Rules(**ONE_AFTER_THE_OTHER), tokens)
     assert seen["kills"] > 20
     assert seen["recovered journals"] > 0
 
@@ -83,13 +133,19 @@ def test_rows_that_were_logged_outlive_a_kill_where_the_machine_stays(part: int,
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_tens_of_thousands_of_schedules_lose_nothing(part: int, tmp_path: Path) -> None:
-    count = EXHAUSTIVE // PARTS
-    first = 10_000 + part * count
-    seen = check(range(first, first + count * 7 // 8), tmp_path, Rules())
-    seen += check(range(first + count * 7 // 8, first + count), tmp_path, Rules(**ONE_AFTER_THE_OTHER))
-    for kind in ("restored", "completed forks", "recovered journals"):
+def test_tens_of_thousands_of_schedules_lose_nothing(part: int, disk: Path, tokens: Tokens) -> None:
+    number = EXHAUSTIVE // PARTS
+    first = 10_000 + part * number
+    seen = check(range(first, first + number * 7 // 8), disk, Rules(), tokens)
+    seen += check(range(first + number * 7 // 8, first + number), disk, Rules(**ONE_AFTER_THE_OTHER), tokens)
+    for kind in (*WILD, "restored", "completed forks", "recovered journals"):
         assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+def test_schedules_with_segments_that_are_parquet(disk: Path) -> None:
+    check(range(5_000, 5_000 + EXHAUSTIVE // 32), disk, Rules())
 
 
 def look_before_the_fence(writer: Writer, request: OpenRequest) -> Opened:
@@ -107,6 +163,6 @@ def look_before_the_fence(writer: Writer, request: OpenRequest) -> Opened:
     return opened
 
 
-def test_the_wrong_order_is_caught(tmp_path: Path) -> None:
+def test_the_wrong_order_is_caught(disk: Path, tokens: Tokens) -> None:
     with pytest.raises(AssertionError, match="are lost"):
-        check(range(2000), tmp_path, Rules(opening=look_before_the_fence))
+        check(range(2000), disk, Rules(opening=look_before_the_fence), tokens)

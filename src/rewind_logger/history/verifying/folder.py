@@ -128,7 +128,7 @@ def _check_group(
             shown = stream.shown_by(one)
             cuts = [other.cut for other in shown]
             visible = None if None in cuts else max((cut for cut in cuts if cut is not None), default=None)
-            checked = check_segment(outcome, stream.name, one.name, references=bool(shown), before=visible)
+            checked = check_segment(outcome, path, one.name, references=bool(shown), before=visible)
             what = checked.wrong
         step.segments[str(one.name)] = None if checked is None else checked.facts
         if checked is None or what is not None:

@@ -14,6 +14,7 @@ from rewind_logger.format import segment
 from rewind_logger.format.columns import numbers
 from rewind_logger.format.names import SegmentName
 from rewind_logger.history.carrying import named
+from rewind_logger.history.segments import identity
 from rewind_logger.history.verifying.state import NO_ROWS, Facts
 
 _STREAMS_WITH_BLOBS = frozenset({"media", "events", "artifacts"})
@@ -41,24 +42,21 @@ class Checked(NamedTuple):
     references: Sequence[Reference] = ()
 
 
-def check_segment(data: bytes, stream: str, name: SegmentName, *, references: bool, before: int | None) -> Checked:
+def check_segment(data: bytes, path: str, name: SegmentName, *, references: bool, before: int | None) -> Checked:
     """Check one segment.
 
     Args:
         data: All of it.
-        stream: The stream in whose folder it lies.
+        path: Where it lies.
         name: Its name.
         references: Whether to return which blobs its rows refer to …
         before: … those with clock < before (exclusive); None for all.
     """
     try:
         info = segment.info(data)
-        table = segment.decode(data)
+        table = segment.decode(data, expected=identity(path, name))
     except (CorruptError, FormatVersionError) as error:
         return Checked(str(error))
-    said = (info.stream, info.first, info.last, info.points)
-    if said != (stream, name.first, name.last, len(table)):
-        return Checked(f"It says that it holds {said[3]:,} points of {said[0]}, flushes {said[1]} to {said[2]}.")
     if not len(table):
         return Checked(None, NO_ROWS)
     clock, row, time = (numbers(table.column(column).combine_chunks()) for column in ("clock", "row", "time"))
@@ -70,8 +68,8 @@ def check_segment(data: bytes, stream: str, name: SegmentName, *, references: bo
     what = _contradiction(table, clock, row, time)
     if what is not None:
         return Checked(what)
-    wanted = references and stream in _STREAMS_WITH_BLOBS
-    return Checked(None, facts, _references(table, stream, before) if wanted else ())
+    wanted = references and info.stream in _STREAMS_WITH_BLOBS
+    return Checked(None, facts, _references(table, info.stream, before) if wanted else ())
 
 
 def _contradiction(table: pa.Table, clock: Any, row: Any, time: Any) -> str | None:
