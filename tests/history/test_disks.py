@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from rewind_logger.errors import StorageError, TransientStorageError
+from rewind_logger.errors import FencedError, StorageError, TransientStorageError
 from rewind_logger.history import journal, outbox, roots
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.writer import Writer
@@ -293,3 +294,33 @@ def test_a_folder_for_temporary_files_is_used_only_if_it_is_ours_alone(
     (tmp_path / "of somebody else").mkdir()
     found.symlink_to(tmp_path / "of somebody else")
     assert roots.temporary_root(make=True) is None
+
+
+def test_a_run_that_is_deleted_while_it_is_written_is_not_called_stored(
+    store_on_it: LocalStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its later rows would lie where nobody looks: they are kept in the journal, and the next opening has them."""
+    writer = opened(store_on_it)
+    log(writer, range(10))
+    assert writer.flush()
+    shutil.rmtree(store_on_it.local_path)
+    count("faults injected")
+    log(writer, range(10, 20))
+    with pytest.raises(FencedError, match=r"was deleted in .* are kept in"):
+        writer.flush()
+    log(writer, range(20, 30))
+    writer.close()
+    assert writer.kept is not None and "was deleted in" in caplog.text
+    end(opened(store_on_it))
+    checked(read(store_on_it), line(range(10, 30)))
+
+
+def test_a_remote_run_that_is_deleted_is_not_called_finished(memory: MemoryStorage) -> None:
+    """There it is asked at the end only."""
+    writer = opened(memory)
+    log(writer, range(10))
+    assert writer.flush()
+    MemoryFileSystem.store.clear()
+    with pytest.raises(FencedError, match="was deleted in"):
+        writer.finish("finished")
+    writer.close()

@@ -240,15 +240,16 @@ def check_owner(storage: Storage, paths: RunPaths, n: int, journal: str | None) 
         successor = read(storage, paths, n + 1)
     except (CorruptError, FormatVersionError) as error:
         # Whoever made it, it is there: the run is theirs.
-        raise FencedError(f"Run {paths.root} was taken over. {error}{_kept(journal)}") from error
+        raise FencedError(f"Run {paths.root} was taken over. {error}{kept(journal)}") from error
     if successor is not None:
         as_fork = f" To have those rows as a fork: {sync_command(storage.url, as_fork=True)}" if journal else ""
         raise FencedError(
             f"Run {paths.root} was taken over by process {successor.pid} on {successor.host}, which {successor.kind}"
-            f" it: this writer no longer writes to the store.{_kept(journal)} If both were meant to log, give each a"
+            f" it: this writer no longer writes to the store.{kept(journal)} If both were meant to log, give each a"
             f" run id of its own.{as_fork}"
         )
 
 
-def _kept(journal: str | None) -> str:
+def kept(journal: str | None) -> str:
+    """Say where rows are kept, as a sentence that follows another."""
     return f" Its rows that were not stored yet are kept in {journal}." if journal else ""

@@ -30,6 +30,17 @@ class Heartbeat:
         self._path = names.alive(folder)
         self._clock = clock
         self._due = clock() + INTERVAL_S
+        self.last_ms = 0
+        """The latest time that was told of the term, by a sign of life or its closing mark, in wall milliseconds."""
+
+    def now_ms(self) -> int:
+        """Return the wall time, but later than what was told before, should it have been set back."""
+        self.last_ms = max(self.last_ms + 1, time.time_ns() // 1_000_000)
+        return self.last_ms
+
+    def hurry(self) -> None:
+        """Have a sign of life be due now: what was said of the run before holds no longer."""
+        self._due = self._clock()
 
     def beat(self) -> float:
         """Give a sign of life if one is due, and return when the next is, on the clock; failures are passed over."""
@@ -37,7 +48,7 @@ class Heartbeat:
         if now >= self._due:
             self._due = now + INTERVAL_S
             try:
-                self._storage.put(self._path, documents.encode_alive(Alive(at_ms=time.time_ns() // 1_000_000)))
+                self._storage.put(self._path, documents.encode_alive(Alive(at_ms=self.now_ms())))
             except Exception as error:  # whoever logs is told when rows cannot be stored
                 LOG.debug("No sign of life could be put: %s", error)
         return self._due

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rewind_logger.errors import FencedError
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.documents import End
 from rewind_logger.format.names import RunPaths, SegmentName
@@ -11,7 +12,7 @@ from rewind_logger.history import claims
 from rewind_logger.history.compact import Compactor
 from rewind_logger.history.cumulative import Cumulative
 from rewind_logger.history.heartbeat import Heartbeat
-from rewind_logger.history.opening import Opened, now_ms
+from rewind_logger.history.opening import Opened
 from rewind_logger.history.outbox import TEXT_BYTES
 from rewind_logger.history.segments import Segment
 from rewind_logger.storage.base import Storage
@@ -47,6 +48,8 @@ class Term:
             FencedError: If another writer has claimed the run. The rows may lie in the store, where no reader looks.
             StorageError: If the store fails.
         """
+        if self._storage.local_path is not None:  # where that costs next to nothing; elsewhere it is seen at the end
+            self._check_there()
         added = self.put(flushes, rows)
         self.check_owner()
         for stream, found, points in added:
@@ -71,6 +74,17 @@ class Term:
         """Raise `FencedError` if another writer has claimed the run."""
         claims.check_owner(self._storage, self._paths, self.opened.base.number, self._journal)
 
+    def _check_there(self) -> None:
+        """Raise `FencedError` if somebody has deleted the run: nobody would find what is written now."""
+        path = names.base(self.opened.folder)
+        try:
+            self._storage.size(path)
+        except FileNotFoundError:
+            raise FencedError(
+                f"Run {self.opened.run} was deleted in {self._storage.url} while it was written ({path} is gone): this "
+                f"writer no longer writes to the store.{claims.kept(self._journal)} Open the run anew to go on."
+            ) from None
+
     def compact(self, *, closing: bool = False) -> None:
         """Put together small segments of this term, and small ancestors; does nothing most of the time."""
         self._compactor.run(closing=closing)
@@ -79,9 +93,14 @@ class Term:
         """Give a sign of life if one is due; return when the next is, on the monotonic clock."""
         return self._heartbeat.beat()
 
+    def go_on(self) -> None:
+        """Have a sign of life given soon: the run goes on after its closing mark."""
+        self._heartbeat.hurry()
+
     def end(self, state: str, next_step: int) -> None:
         """Put the closing mark, replacing an earlier one."""
-        mark = End(state=state, next_step=next_step, ended_ms=now_ms())
+        self._check_there()
+        mark = End(state=state, next_step=next_step, ended_ms=self._heartbeat.now_ms())
         self._storage.put(names.end(self.opened.folder), documents.encode_end(mark))
 
 

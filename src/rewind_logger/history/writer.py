@@ -231,10 +231,23 @@ class Writer:
         end = (state, self._next_step)
         with self._alone():
             if self._term is not None and self._ended != end:
-                self._term.end(*end)
+                with self._noting_a_fence():
+                    self._term.end(*end)
                 self._ended = end
         self._rest()
         return True
+
+    def go_on(self) -> None:
+        """Have it be seen that the run is written again after its closing mark, also before a row comes."""
+        with self.lock:
+            if self._term is None or self._ended is None or self.fenced is not None:
+                return
+            self._ended = None
+            self._term.go_on()
+        if self._flusher is None:
+            self._start_flusher()
+        else:
+            self._flusher.wake()
 
     def close(self) -> None:
         """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
@@ -411,6 +424,16 @@ class Writer:
                 return None
             return self._term.beat()
 
+    @contextlib.contextmanager
+    def _noting_a_fence(self) -> Iterator[None]:
+        """Note, and say, that the run is no longer ours."""
+        try:
+            yield
+        except FencedError as error:
+            self.fenced = error
+            LOG.error("%s", error)
+            raise
+
     def _flush_first(self, term: Term, outbox: Outbox) -> None:
         self._uploads.send(outbox.first_blobs())  # those of a damaged batch too: later rows may refer to them
         try:
@@ -432,13 +455,11 @@ class Writer:
         self._unread = 0
         if batch.damaged:
             LOG.error("A batch of the journal %s is damaged: it is kept, some rows left out.", outbox.where)
-        try:
+        with self._noting_a_fence():
             term.flush(batch.flushes, batch.rows)
-        except FencedError as error:
-            self.fenced = error
-            LOG.error("%s", error)
-            raise
-        self._ended = None
+        if self._ended is not None:
+            self._ended = None
+            term.go_on()
         for stream in STREAMS_OF_STEPS:
             for row in batch.rows.get(stream, ()):
                 self._next_step = max(self._next_step, row.clock + 1)

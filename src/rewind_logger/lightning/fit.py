@@ -203,6 +203,8 @@ class Fit(Attachment):
                 )
             if self.loaded is not None:
                 self._look_at(self.loaded, opened.start)
+        else:
+            self._run._writer.go_on()
         self._open_since_start = True
 
     def _retry(self) -> bool:
