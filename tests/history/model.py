@@ -29,7 +29,7 @@ from rewind_logger.errors import RewindError, RunNotFoundError, StorageError, Tr
 from rewind_logger.format import names
 from rewind_logger.format.documents import decode_base
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, cumulative, reader, snapshots
+from rewind_logger.history import catalog, claims, cumulative, reader, snapshots
 from rewind_logger.history.blobs import exists
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.segments import Seal
@@ -212,7 +212,7 @@ class Schedule:
             left = [path for path in folder.rglob("*.part")]
             assert not left, f"nobody brought in {left}"
         found: set[int] = set()
-        for run in (*self.runs, *self.truth.rescued):
+        for run in catalog.runs(self.store):
             with contextlib.suppress(RunNotFoundError):
                 for record in resolve(self.store, run).revisions:
                     found.update(self._rows(resolve(self.store, run, record.number), str(run)))

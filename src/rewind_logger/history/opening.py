@@ -190,7 +190,9 @@ def _continue(
     """Build on the term before: go on, rewind or restore."""
     head = of_base(storage, run, predecessor)
     end = head.entries[-1]
-    target = head if at is None or at.revision is None else of_base(storage, run, predecessor, at.revision)
+    # Looked at once: a fenced writer may still put what a second look would see, and a folder has one seal.
+    present = at is None or at.revision in (None, head.revision)
+    target = head if at is None or present else of_base(storage, run, predecessor, at.revision)
     cut = at.next_step if at is not None else None
     # A cut beyond everything there is removes nothing, so it opens no revision.
     nothing_cut = cut is None or (cut >= head.start and cut > head.newest_clock)
