@@ -185,7 +185,7 @@ def test_a_store_that_is_away_stops_nothing_and_is_tried_again(
     writer.close()
     said = [record.getMessage() for record in caplog.records]
     assert len([text for text in said if "goes on in its journal" in text]) == 1
-    assert said[-1] == "Run p/a is in its store again: everything that waited has arrived."
+    assert said[-1] == "Run p/a is in its store again after 0 s: everything that waited has arrived."
 
 
 def test_a_flush_is_not_told_of_a_failure_that_began_before_it(

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
+from rewind_logger.history.outage import Outage
+from rewind_logger.storage.base import Retries
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -27,6 +29,7 @@ class Flusher:
         tidy: Callable[[], None],
         due: Callable[[], float | None],
         idle: Callable[[], float | None] = lambda: None,
+        retries: Callable[[], Retries] = Retries,
     ) -> None:
         """Start the thread.
 
@@ -36,8 +39,10 @@ class Flusher:
             tidy: What may follow at leisure; nobody waits for it, and it does not fail.
             due: Returns when a drain is due, on the monotonic clock; None if nothing waits.
             idle: Called before each wait; returns when it wants to be called again, on the same clock. Does not fail.
+            retries: Returns what was asked of the store in vain until now.
         """
         self._name = name
+        self._outage = Outage(name, retries)
         self._drain = drain
         self._tidy = tidy
         self._due = due
@@ -106,6 +111,7 @@ class Flusher:
         try:
             self._loop()
         finally:
+            self._outage.end()
             with self._state:
                 self._ended = True
                 self._state.notify_all()
@@ -127,12 +133,11 @@ class Flusher:
             attempted = asked
             error = self._attempt()
             if error is None:
-                if failures:
-                    LOG.warning("Run %s is in its store again: everything that waited has arrived.", self._name)
+                self._outage.succeeded()
                 failures, wait = 0, FIRST_RETRY_S
             else:
-                if failures == 0 and not isinstance(error, FencedError):
-                    LOG.warning("Run %s goes on in its journal: %s", self._name, error)
+                if not isinstance(error, FencedError):
+                    self._outage.failed(error)
                 retry_at = time.monotonic() + wait
                 wait = min(2 * wait, LAST_RETRY_S)
                 failures += 1

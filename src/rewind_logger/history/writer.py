@@ -315,7 +315,9 @@ class Writer:
         self._resting = False
         if self._background:
             with contextlib.suppress(RuntimeError):  # the interpreter is ending: `flush` does it
-                self._flusher = Flusher(str(self.run), self._drain, self._tidy, self._due, self._beat)
+                self._flusher = Flusher(
+                    str(self.run), self._drain, self._tidy, self._due, self._beat, lambda: self.storage.retries
+                )
 
     def _rest(self) -> None:
         """Do without a thread and a file until the next row: a process may have finished thousands of runs."""

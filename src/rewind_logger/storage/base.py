@@ -46,6 +46,22 @@ class Unfinished:
     """As of an `ObjectInfo`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """What was asked of a store in vain, in a way that may pass: it was asked for again, or is by whoever wanted it."""
+
+    requests: int = 0
+    bytes: int = 0
+    """Of their bodies: what was sent and has to be sent again."""
+
+    def __sub__(self, earlier: Retries) -> Retries:
+        return Retries(self.requests - earlier.requests, self.bytes - earlier.bytes)
+
+    def __str__(self) -> str:
+        size = f" ({self.bytes / 1e6:,.1f} MB)" if self.bytes >= 50_000 else ""
+        return f"{self.requests:,} request{'s' if self.requests != 1 else ''}{size} had failed and were made again"
+
+
 Listing: TypeAlias = list[ObjectInfo]
 """What lies directly in one folder, sorted by name."""
 
@@ -249,6 +265,11 @@ class Storage(ABC):
         `""` is the store itself. Never answered from a cache: it sees every write that was acknowledged before it, by
         whomever. Whether a folder outlives its last object is left to the backend.
         """
+
+    @property
+    def retries(self) -> Retries:
+        """What was asked in vain until now, by this process through this object; nothing where nobody tries again."""
+        return Retries()
 
     def options_for(self, url: str) -> Mapping[str, Any]:
         """Return what opens a URL of the same kind as this store: its own options, which may hold credentials."""

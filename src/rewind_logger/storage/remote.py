@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, che
 from rewind_logger.storage.redact import public_url, secrets_of
 from rewind_logger.storage.translate import (
     from_backend,
+    is_about_credentials,
     is_failed_precondition,
     is_unsatisfiable_range,
     is_unsupported,
@@ -28,6 +30,9 @@ T = TypeVar("T")
 CONCURRENCY = 16
 """Requests that `read_each`, `list_each` and `put_each` have under way at a time. s3fs is bound by its own 2–3 ms of
 CPU a request, so more bring nothing; threads measured as fast as its event loop."""
+
+REOPENED_AFTER_S = 1.0
+"""How long a file system is used at least before it is opened anew for the sake of other credentials."""
 
 _generation = 0
 """Raised in each forked child. A process id would do but for being given again."""
@@ -72,6 +77,7 @@ class FsspecStorage(Storage):
         self._options = dict(storage_options or {})
         self._secrets = secrets_of(url, self._options)
         self._opened: dict[int, tuple[Any, str]] = {}
+        self._opened_at = 0.0
         self._conditional_writes = True
 
     @property
@@ -240,7 +246,16 @@ class FsspecStorage(Storage):
                 # Of two threads that open at once one is given the other's. What a parent process opened is kept but
                 # not used: its event loop does not run here, and closing it would close the parent's connections.
                 opened = self._opened.setdefault(_generation, self._new_filesystem(self._private_url, self._options))
+                self._opened_at = time.monotonic()
         return opened
+
+    def _reopen(self) -> None:
+        """Have the next request look for credentials anew: most backends do it once, and then keep those that expire.
+
+        Not each time, for a reader that may not read may ask for thousands of objects.
+        """
+        if time.monotonic() - self._opened_at >= REOPENED_AFTER_S:
+            self._opened.pop(_generation, None)
 
     def _new_filesystem(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         """Open the file system; return it with the name under which it knows `url`."""
@@ -259,6 +274,8 @@ class FsspecStorage(Storage):
         except RewindError:
             raise
         except Exception as error:
+            if is_about_credentials(error):
+                self._reopen()
             where = f"{self.url}/{path}" if path else self.url
             # A traceback prints what an error was raised from.
             tells = any(secret in str(error) for secret in self._secrets)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rewind_logger.errors import TransientStorageError
-from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, Unfinished
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Retries, Storage, Unfinished
 from rewind_logger.storage.wrapper import WrapperStorage
 
 A = TypeVar("A")
@@ -58,18 +59,20 @@ class RetryingStorage(WrapperStorage):
         self._longest_wait = longest_wait
         self._sleep = sleep
         self._uniform = uniform
+        self._retries = Retries()
+        self._lock = threading.Lock()
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Storage.create`."""
-        return self._retry(lambda: self.inner.create(path, data))
+        return self._retry(lambda: self.inner.create(path, data), len(data))
 
     def put(self, path: str, data: bytes) -> None:
         """See `Storage.put`."""
-        self._retry(lambda: self.inner.put(path, data))
+        self._retry(lambda: self.inner.put(path, data), len(data))
 
     def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
         """See `Storage.put_file`; the file is sent from its beginning again."""
-        self._retry(lambda: self.inner.put_file(path, source, sha256=sha256))
+        self._retry(lambda: self.inner.put_file(path, source, sha256=sha256), source.stat().st_size)
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
@@ -117,21 +120,30 @@ class RetryingStorage(WrapperStorage):
 
     def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
         """See `Storage.put_each`; only what failed is written again."""
-        return self._retry_each(self.inner.put_each, list(objects))
+        return self._retry_each(self.inner.put_each, list(objects), lambda one: len(one[1]))
 
-    def _retry(self, request: Callable[[], T]) -> T:
-        """Make a request until it succeeds, fails for good, or was made often enough."""
+    @property
+    def retries(self) -> Retries:
+        """See `Storage.retries`."""
+        return self._retries
+
+    def _retry(self, request: Callable[[], T], size: int = 0) -> T:
+        """Make a request, whose body has `size` bytes, until it succeeds, fails for good, or was made often enough."""
         for attempt in range(1, self.attempts + 1):
             try:
                 return request()
             except TransientStorageError as error:
+                self._count(1, size)
                 if attempt == self.attempts:
                     raise self._given_up(error) from error
             self._wait(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _retry_each(
-        self, request: Callable[[Sequence[A]], Sequence[T | Exception]], arguments: Sequence[A]
+        self,
+        request: Callable[[Sequence[A]], Sequence[T | Exception]],
+        arguments: Sequence[A],
+        size_of: Callable[[A], int] = lambda argument: 0,
     ) -> list[T | Exception]:
         """Make requests together, and then again those that failed in a way that may pass."""
         outcomes: dict[int, T | Exception] = {}
@@ -141,6 +153,7 @@ class RetryingStorage(WrapperStorage):
             failed = [i for i in failed if isinstance(outcomes[i], TransientStorageError)]
             if not failed:
                 break
+            self._count(len(failed), sum(size_of(arguments[i]) for i in failed))
             if attempt < self.attempts:
                 self._wait(attempt)
         for i in failed:
@@ -148,6 +161,17 @@ class RetryingStorage(WrapperStorage):
             assert isinstance(error, TransientStorageError)
             outcomes[i] = self._given_up(error)
         return [outcomes[i] for i in range(len(arguments))]
+
+    def _count(self, requests: int, size: int) -> None:
+        """Count requests that were made in vain."""
+        with self._lock:
+            self._retries = Retries(self._retries.requests + requests, self._retries.bytes + size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def _wait(self, attempt: int) -> None:
         """Wait between attempt number `attempt`, from 1, and the next."""

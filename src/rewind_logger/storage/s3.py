@@ -58,6 +58,10 @@ class S3Storage(FsspecStorage):
             sending = self._sending.setdefault(id(filesystem), sending)
         return sending
 
+    def _reopen(self) -> None:
+        super()._reopen()
+        self._sending.clear()
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_sending": {}}
 

@@ -158,6 +158,17 @@ def is_unsupported(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) or _answer_of(error).status == 501
 
 
+def is_about_credentials(error: Exception) -> bool:
+    """Whether other credentials may be what a request needs: these have expired, are missing, or are not enough."""
+    answer = _answer_of(error)
+    return (
+        answer.status in (401, 403)
+        or answer.code in _EXPIRED_CODES
+        or isinstance(error, PermissionError)
+        or any("Credential" in name for _, name in _classes_of(error))
+    )
+
+
 def _problem(error: Exception, answer: _Answer) -> tuple[str, str]:
     """Say what happened and what to do about an error that stays."""
     names = {name for _, name in _classes_of(error)}
@@ -166,7 +177,7 @@ def _problem(error: Exception, answer: _Answer) -> tuple[str, str]:
     if answer.code == "RequestTimeTooSkewed":
         return "this machine's time of day is wrong", "Set it (NTP): the service refuses requests that look old."
     if answer.code in _EXPIRED_CODES:
-        return "the credentials have expired", "Renew them and start again."
+        return "the credentials have expired", "Renew them where the backend looks for them."
     if any("Credential" in name for name in names) or answer.status == 401:
         return "there are no valid credentials", "Give them in `storage_options`, or where the backend looks for them."
     if answer.status == 403 or isinstance(error, PermissionError):

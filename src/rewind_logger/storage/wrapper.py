@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, Unfinished
+from rewind_logger.storage.base import Listing, Object, ObjectInfo, Retries, Storage, Unfinished
 
 
 class WrapperStorage(Storage):
@@ -85,6 +85,11 @@ class WrapperStorage(Storage):
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
         return self.inner.list(folder)
+
+    @property
+    def retries(self) -> Retries:
+        """See `Storage.retries`."""
+        return self.inner.retries
 
     def options_for(self, url: str) -> Mapping[str, Any]:
         """See `Storage.options_for`."""
