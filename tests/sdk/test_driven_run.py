@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rewind_logger.sdk import run as run_module
 from rewind_logger.sdk.metadata import Labels
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.storage import open_storage
+from rewind_logger.storage.base import Object, outcome_of
 from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import Position, RunRef
 from tests.sdk.reading import column, rows
@@ -122,6 +124,9 @@ class Away(WrapperStorage):
         if self.away:
             raise TransientStorageError("The network is down.")
         self.inner.put(path, data)
+
+    def put_each(self, objects: Iterable[Object]) -> list[Exception | None]:
+        return [outcome_of(self._put_object, one) for one in objects]
 
 
 def test_a_store_that_is_away_at_the_end_costs_no_row(

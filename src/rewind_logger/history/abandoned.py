@@ -37,6 +37,7 @@ class Abandoned:
     """The machine that it was written on, if it tells."""
     damaged: set[Path] = field(default_factory=set)
     """Parts that could not be read."""
+    _given: bool | None = None
 
     @property
     def folder(self) -> Path:
@@ -54,10 +55,12 @@ class Abandoned:
         Args:
             start: The clock of rows that were logged before theirs was known.
         """
-        for name in sorted({path.name for path in self._files() if PART.fullmatch(path.name)}):
-            paths = [folder / name for folder in self.folders if within.is_file(folder / name)]
+        for name in self._names():
+            paths = self._paths(name)
             try:
-                batch = journal.parse_part(start, *[path.read_bytes() for path in paths])
+                batch = journal.parse_part(
+                    start, *[path.read_bytes() for path in paths], steps_given=self._steps_given()
+                )
             except (CorruptError, OSError) as error:
                 self._say_damaged(paths, f"its rows are left out. {error}")
             else:
@@ -68,7 +71,10 @@ class Abandoned:
     def has_steps(self) -> bool:
         """Say whether it holds rows of steps, and not only what precedes an opening."""
         return any(
-            row.clock >= 0 for batch in self.batches(OPENING_CLOCK) for rows in batch.rows.values() for row in rows
+            batch.unopened or row.clock >= 0
+            for batch in self.batches(OPENING_CLOCK)
+            for rows in batch.rows.values()
+            for row in rows
         )
 
     def blobs(self) -> dict[str, Path]:
@@ -89,6 +95,26 @@ class Abandoned:
         """Let it go: what can be read of it is in the store."""
         for folder in self.folders:
             place.remove(folder, keep=[path for path in self.damaged if path.parent == folder])
+
+    def _steps_given(self) -> bool:
+        """Say whether steps were given while the run was not open, as the parts from before its opening tell."""
+        if self._given is None:
+            self._given = False
+            for name in self._names():
+                try:
+                    batch = journal.parse_part(0, *[path.read_bytes() for path in self._paths(name)])
+                except (CorruptError, OSError):
+                    continue
+                self._given = batch.steps_given
+                if batch.steps_given or not batch.unopened:
+                    break
+        return self._given
+
+    def _names(self) -> list[str]:
+        return sorted({path.name for path in self._files() if PART.fullmatch(path.name)})
+
+    def _paths(self, name: str) -> list[Path]:
+        return [folder / name for folder in self.folders if within.is_file(folder / name)]
 
     def _files(self) -> Iterator[Path]:
         """Yield its files; no links, for a store may come from somebody else, and no pipes."""

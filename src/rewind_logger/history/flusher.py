@@ -30,6 +30,7 @@ class Flusher:
         due: Callable[[], float | None],
         idle: Callable[[], float | None] = lambda: None,
         retries: Callable[[], Retries] = Retries,
+        failure: StorageError | None = None,
     ) -> None:
         """Start the thread.
 
@@ -40,9 +41,11 @@ class Flusher:
             due: Returns when a drain is due, on the monotonic clock; None if nothing waits.
             idle: Called before each wait; returns when it wants to be called again, on the same clock. Does not fail.
             retries: Returns what was asked of the store in vain until now.
+            failure: Why the store is known to be away.
         """
         self._name = name
-        self._outage = Outage(name, retries)
+        self._outage = Outage(name, retries, failure=failure)
+        self._away_at_first = failure is not None
         self._drain = drain
         self._tidy = tidy
         self._due = due
@@ -63,11 +66,12 @@ class Flusher:
         """Have the thread look again at when a drain is due."""
         self._wakes.put(None)
 
-    def request(self, timeout: float | None) -> bool:
+    def request(self, timeout: float | None, waiting: Callable[[], None] | None = None) -> bool:
         """Drain now and wait for it.
 
         Args:
             timeout: Seconds to wait at most, with failures tried again; None: wait for one attempt to end.
+            waiting: Called about once a second meanwhile.
 
         Returns:
             Whether everything that waited at the call was drained; False if the time ran out, or the thread ended.
@@ -81,7 +85,10 @@ class Flusher:
             self._asked += 1
             mine = self._asked
             self.wake()
-            while self._answered < mine:
+        while True:
+            with self._state:
+                if self._answered >= mine:
+                    return True
                 # An attempt that had begun before says nothing about the store as it is now.
                 failure = self._failure if self._attempted >= mine else None
                 if failure is not None and (deadline is None or not isinstance(failure, TransientStorageError)):
@@ -93,8 +100,9 @@ class Flusher:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._state.wait(left)
-        return True
+                self._state.wait(left if waiting is None else min(1.0, 1.0 if left is None else left))
+            if waiting is not None:
+                waiting()
 
     def stop(self, timeout: float | None = None) -> None:
         """End the thread, once the attempt that it is in has ended.
@@ -117,8 +125,8 @@ class Flusher:
                 self._state.notify_all()
 
     def _loop(self) -> None:
-        failures = attempted = 0
-        wait, retry_at = FIRST_RETRY_S, 0.0
+        failures, attempted = int(self._away_at_first), 0
+        wait, retry_at = FIRST_RETRY_S, time.monotonic() + FIRST_RETRY_S if failures else 0.0
         while not self._stopping:
             asked = self._asked
             due = self._due()

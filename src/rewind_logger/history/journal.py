@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import frames
 from rewind_logger.history.place import Place
-from rewind_logger.types import STREAMS, Row
+from rewind_logger.types import OPENING_CLOCK, STREAMS, Row
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -48,6 +48,10 @@ class Batch(NamedTuple):
     """Of each stream that has any."""
     damaged: bool = False
     """Whether more rows were there, which cannot be read."""
+    unopened: bool = False
+    """Whether its clocks were counted from 0, since the run was not open."""
+    steps_given: bool = False
+    """Whether it says that steps were given meanwhile."""
 
 
 class Part:
@@ -63,6 +67,8 @@ class Part:
             blobs: By digest what they refer to, or where that is kept.
         """
         self.name = name
+        self.rows = 0
+        """How many it was given."""
         self.places = places
         self.rest = rest
         self._blobs = blobs
@@ -82,14 +88,14 @@ class Part:
         """Whether it has a blob."""
         return digest in self._blobs
 
-    def read(self, start: int) -> Batch:
-        """Return what is in it; rows whose clock was not known when they were logged get `start`.
+    def read(self, start: int, steps_given: bool = False) -> Batch:
+        """Return what is in it; `parse_part` says what the arguments are.
 
         Raises:
             CorruptError: If it is damaged.
             OSError: If the disk gives it back no more.
         """
-        return parse_part(start, *[path.read_bytes() for path in self._paths], self.rest)
+        return parse_part(start, *[path.read_bytes() for path in self._paths], self.rest, steps_given=steps_given)
 
     def peek(self, start: int) -> Batch | None:
         """Return what is in it by now; None if it was let go meanwhile, or cannot be read: `read` says why."""
@@ -127,13 +133,19 @@ class Part:
         return [place.folder / self.name for place in self.places]
 
 
-def parse_part(start: int, *data: bytes) -> Batch:
+def parse_part(start: int, *data: bytes, steps_given: bool = False) -> Batch:
     """Return the batch in the bytes of a part, of each up to a torn tail, or up to a damage.
+
+    Args:
+        start: Where the run was opened: the clock of rows that have none.
+        data: The bytes.
+        steps_given: Whether steps were given while the run was not open, which each later part says too.
 
     Raises:
         CorruptError: If they hold what is neither a row nor a header.
     """
     flushes: dict[str, int] = {}
+    unopened = given = False
     keys: dict[int, list[str]] = {}
     rows: dict[str, list[Row]] = {}
     pieces = [(piece, *frames.read_frames(piece)) for piece in data]
@@ -143,16 +155,34 @@ def parse_part(start: int, *data: bytes) -> Batch:
         try:
             if isinstance(decoded, dict):
                 flushes = {str(stream): int(flush) for stream, flush in decoded["flush"].items()}
+                unopened = unopened or decoded.get("unopened") is True
+                given = given or decoded.get("steps_given") is True
             elif isinstance(decoded, frames.Keys):
                 keys[decoded.stream_index] = decoded.keys
             else:
                 index, row = decoded
-                rows.setdefault(STREAMS[index], []).append(row.at(start, keys.get(index, ())))
+                found = row.at(start, keys.get(index, ()))
+                found = placed(found, start, steps_given) if unopened and row.clock is not None else found
+                rows.setdefault(STREAMS[index], []).append(found)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise CorruptError(f"A journal holds what this version does not know ({error!r}).") from error
     if not rows.keys() <= flushes.keys():
         raise CorruptError("A journal does not say which flushes its rows become.")
-    return Batch(flushes, rows, damaged)
+    return Batch(flushes, rows, damaged, unopened, given)
+
+
+def placed(row: Row, start: int, steps_given: bool) -> Row:
+    """Return a row that was logged while its run was not open, and its clock was counted from 0, where it belongs.
+
+    Where steps were counted by the run they go on from `start`, as they would have. Where they were given they are what
+    they are, and those that lie before `start` stand there, with the given one beside the row.
+    """
+    if row.clock == OPENING_CLOCK:
+        return row
+    if not steps_given:
+        return row._replace(clock=row.clock + start)
+    clock = max(row.clock, start)
+    return row._replace(clock=clock, step=row.clock if row.step is None and row.clock != clock else row.step)
 
 
 class Journal:
@@ -202,15 +232,26 @@ class Journal:
         """How many bytes of the present part are held in memory."""
         return len(self._memory)
 
-    def begin(self, flushes: Mapping[str, int]) -> None:
-        """Open the next part; `flushes` says which flush the rows of each stream become."""
+    def begin(self, flushes: Mapping[str, int], **more: bool) -> None:
+        """Open the next part.
+
+        Args:
+            flushes: Which flush the rows of each stream become.
+            more: What its header says beside that: `unopened`, if clocks are counted from 0 since the run is not open;
+                `steps_given`, if steps are given meanwhile.
+        """
         self._close_file()
         self._number += 1
         self._memory.clear()
         self._written = []
-        self._header = frames.frame(frames.encode_header({"flush": dict(flushes)}))
+        self._header = _header(flushes, more)
         self.prelude = b""
         self._open(0, self._header)
+
+    def say(self, flushes: Mapping[str, int], **more: bool) -> None:
+        """Say in the open part what `begin` is given, from here on."""
+        self._header = _header(flushes, more)
+        self.append(self._header)
 
     def append(self, data: bytes) -> None:
         """Write one frame."""
@@ -372,6 +413,11 @@ class Journal:
             if place is None
             else f"rows wait in {where} until they are in the store",
         )
+
+
+def _header(flushes: Mapping[str, int], more: Mapping[str, bool]) -> bytes:
+    """Return the frame with which a part begins."""
+    return frames.frame(frames.encode_header({"flush": dict(flushes), **{key: True for key in more if more[key]}}))
 
 
 class Refused(NamedTuple):

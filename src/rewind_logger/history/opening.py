@@ -124,7 +124,7 @@ def open_run(
     elif origin is not None:
         opened = _fork(storage, run, n, nonce, origin, request.reason)
     else:
-        opened = _begin(run, n, nonce, request.reason)
+        opened = begun(run, n, nonce, request.reason)
     weakness = claims.weakness(storage, paths, claim, n)
     if weakness is not None:
         opened = replace(opened, notes=(*opened.notes, weakness))
@@ -214,8 +214,8 @@ def _continue(
     return build(run, kind, n, nonce, target.before(cut), start, revisions, parent)
 
 
-def _begin(run: RunRef, n: int, nonce: str, reason: str) -> Opened:
-    """Begin a run."""
+def begun(run: RunRef, n: int, nonce: str, reason: str) -> Opened:
+    """Return the opening of a new run."""
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
     return build(run, "new", n, nonce, nothing(run, record), 0, (record,), None)
 

@@ -18,21 +18,31 @@ class Outage:
     of its requests had to be made twice, and so an outage is said once however often it seems to end.
     """
 
-    def __init__(self, run: str, retries: Callable[[], Retries], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run: str,
+        retries: Callable[[], Retries],
+        now: Callable[[], float] = time.monotonic,
+        *,
+        failure: Exception | None = None,
+    ) -> None:
         """Watch a store.
 
         Args:
             run: Whose store it is, for messages.
             retries: Returns what was asked of the store in vain until now.
             now: Seconds, on a clock that is monotonic.
+            failure: Why it is known to be away from the start.
         """
         self._run = run
         self._retries = retries
         self._now = now
         self._since: float | None = None
         self._before = Retries()  # when the outage began
-        self._last = retries()  # when the last flush ended
+        self._last = Retries() if failure is not None else retries()  # when the last flush ended
         self._arrived = False  # whether the last flush went through
+        if failure is not None:
+            self.failed(failure)
 
     @property
     def since(self) -> float | None:

@@ -82,6 +82,9 @@ class Outbox:
         self.kept = ""
         """Where there are rows that had not come into the store when it was left."""
         self._begun = False  # whether the present batch has a part of the journal
+        self._unopened = False  # whether clocks are counted from 0
+        self._steps_given = False  # whether steps were given meanwhile
+        self._stored = 0  # rows that were let go
 
     @property
     def where(self) -> str | None:
@@ -103,6 +106,30 @@ class Outbox:
     def empty(self) -> bool:
         """Whether nothing waits."""
         return not self._closed and not self._begun
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait."""
+        return sum(self._rows) - self._stored
+
+    def await_opening(self) -> None:
+        """Take clocks from here on as counted from 0: the run is not open, and where it goes on is not known."""
+        self.close_batch()
+        self._unopened = True
+
+    def opened(self) -> None:
+        """Take clocks from here on as they are."""
+        self.close_batch()
+        self._unopened = False
+
+    def give_steps(self) -> None:
+        """Note that steps are given while the run is not open."""
+        if self._busy:
+            self._postponed.append(self.give_steps)
+        elif self._unopened and not self._steps_given:
+            self._steps_given = True
+            if self._begun:
+                self._journal.say(self._flushes, unopened=True, steps_given=True)
 
     def append(
         self, stream: Stream, values: dict[str, Scalar], clock: int | None, step: int | None, time_ms: int
@@ -191,7 +218,7 @@ class Outbox:
 
     def _begin(self) -> None:
         """Begin the batch's part of the journal."""
-        self._journal.begin(self._flushes)
+        self._journal.begin(self._flushes, unopened=self._unopened, steps_given=self._unopened and self._steps_given)
         self._begun = True
 
     def _drops(self, rows: int = 1) -> bool:
@@ -269,7 +296,7 @@ class Outbox:
         Raises:
             CorruptError: If it cannot be read back.
         """
-        return self._closed[0].read(start) if self._closed else None
+        return self._closed[0].read(start, self._steps_given) if self._closed else None
 
     def first_blobs(self) -> dict[str, bytes | Path]:
         """Return by digest the blobs of the oldest closed batch, or the files that hold them."""
@@ -285,6 +312,7 @@ class Outbox:
             # While the batch is known to hold them: who attaches them anew meanwhile must write no file that goes here.
             self._closed[0].drop_blobs()
         part = self._closed.popleft()
+        self._stored += part.rows
         if keep:
             self._kept = True
         else:
@@ -324,6 +352,7 @@ class Outbox:
             stream: self._flushes[stream] + (rows[index] > self._began[index]) for index, stream in enumerate(STREAMS)
         }
         part = self._journal.close_part(self._blobs)
+        part.rows = sum(rows) - sum(self._began)
         self._begun = False
         self._began = rows
         self._flushes = flushes

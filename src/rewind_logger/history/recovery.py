@@ -168,7 +168,7 @@ def _follows(one: Abandoned, head: Base, view: View) -> bool:
     """
     since = one.created_ms >= head.created_ms if one.claimed is None else one.claimed > head.number
     return since and all(
-        not 0 <= row.clock < view.next_step
+        batch.unopened or not 0 <= row.clock < view.next_step
         for batch in one.batches(OPENING_CLOCK)
         for rows in batch.rows.values()
         for row in rows

@@ -9,11 +9,19 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from rewind_logger.errors import CorruptError, FencedError, RewindError, StorageError, TransientStorageError
+from rewind_logger.errors import (
+    CorruptError,
+    FencedError,
+    FormatVersionError,
+    RewindError,
+    StorageError,
+    TransientStorageError,
+)
 from rewind_logger.format.aggregates import Aggregates
 from rewind_logger.history import recovery
 from rewind_logger.history.blobs import digest_of
@@ -56,6 +64,16 @@ _time_ns = time.time_ns
 _live: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
+class Later(NamedTuple):
+    """An opening that waits for its store."""
+
+    request: OpenRequest
+    opened: Callable[[Opened], None]
+    """Called when it was made, while no row can come."""
+    afterwards: Callable[[], None]
+    """Called then, when rows can."""
+
+
 class Writer:
     """Writes one run. A row is in the journal when `append` returns, and in the store a little later.
 
@@ -93,6 +111,7 @@ class Writer:
         self._unread = 0  # how often the first batch could not be read back
         self._ended: tuple[str, int] | None = None  # what the closing mark of the term says
         self._disowned = False
+        self._later: Later | None = None
         _watch_forks()
         _live.add(self)
 
@@ -167,32 +186,86 @@ class Writer:
         """
         if self._term is not None:
             self._leave_term(self._term)
-        self._disowned = False
+        self._disowned, self._later = False, None
+        opened = self._claim(request)
+        self._enter(opened)
+        self._start_flusher()
+        return opened
+
+    def open_later(self, later: Later, failure: StorageError) -> None:
+        """Open the run as soon as the store answers, in the background.
+
+        Until then rows are appended with clocks that are counted from 0; see `journal.placed` for where they come.
+
+        Args:
+            later: What is wanted of the run: to begin it, or to go on with it.
+            failure: Why it could not be opened yet.
+        """
+        with self.lock:
+            (self._outbox or self._begin_outbox()).await_opening()
+            self._later = later
+        self._start_flusher(failure)
+
+    def give_steps(self) -> None:
+        """Note that steps are given while the run is not open."""
+        if self._outbox is not None:
+            self._outbox.give_steps()
+
+    def _claim(self, request: OpenRequest, outbox: Outbox | None = None) -> Opened:
+        """Bring in what was left before, and make the claim and the base."""
         begin = request.resume != "never" and (request.at is None or request.at_own(self.run) is not None)
         notes = recovery.recover(self.storage, self.run, self._root, begin=begin)
         if request.at is not None and request.at.run != self.run and request.source is None:
             root = journal_root(self.storage, request.at.run)
             notes += recovery.recover(self.storage, request.at.run, root, opening=False)
-        outbox = self._outbox or self._begin_outbox()
+        outbox = outbox or self._outbox or self._begin_outbox()
         opened = open_run(
             self.storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where
         )
-        self.opened = replace(opened, notes=(*opened.notes, *notes))
+        return replace(opened, notes=(*opened.notes, *notes))
+
+    def _enter(self, opened: Opened) -> None:
+        """Write to the term of an opening from here on."""
+        assert self._outbox is not None
+        self.opened = opened
         self.fenced = None
         self._next_step = opened.start
         self._ended = None
         self._opened_at = time.monotonic()
-        self._term = Term(self.storage, opened, outbox.where)
+        self._term = Term(self.storage, opened, self._outbox.where)
         self._cumulative = self._term.cumulative
-        self._start_flusher()
-        return self.opened
 
-    def flush(self, timeout: float | None = None) -> bool:
+    def _open_now(self, later: Later, outbox: Outbox) -> None:
+        """Open the run, which could not be opened when that was asked for.
+
+        Raises:
+            FencedError: If another writer opened it at this moment; the rows are in the journal.
+            StorageError: If the store is still away, or cannot be read.
+        """
+        try:
+            opened = self._claim(later.request, outbox)
+        except FencedError as error:
+            self._later, self.fenced = None, error
+            LOG.error("%s", error)
+            raise
+        except (CorruptError, FormatVersionError) as error:
+            raise StorageError(str(error)) from error
+        with self.lock:
+            if self._outbox is not outbox:  # closed meanwhile: the rows are kept in its journal
+                return
+            outbox.opened()
+            self._later = None
+            self._enter(opened)
+            later.opened(opened)
+        later.afterwards()
+
+    def flush(self, timeout: float | None = None, waiting: Callable[[], None] | None = None) -> bool:
         """Wait until every row appended before the call is in the store.
 
         Args:
             timeout: Seconds to wait at most, during which a store that is away is tried again. None: one attempt,
                 whose failure is raised.
+            waiting: Called about once a second meanwhile.
 
         Returns:
             Whether it is so. False: the time ran out, or the run is not open; the rows are in the journal. At once
@@ -204,7 +277,7 @@ class Writer:
         """
         if self.fenced is not None:
             raise self.fenced
-        if self._term is None:
+        if self._term is None and self._later is None:
             return False
         if self._busy_thread == threading.get_ident():
             return False  # a signal's handler has come into the end of a run, and cannot wait for it
@@ -212,20 +285,21 @@ class Writer:
             if self._outbox is not None and not self._outbox.close_batch():
                 return False
         if self._flusher is not None:
-            return self._flusher.request(timeout)
+            return self._flusher.request(timeout, waiting)
         if not self._drain():
             return False  # another thread is opening the run anew
         self._tidy()
         return True
 
-    def finish(self, state: str, timeout: float | None = None) -> bool:
+    def finish(self, state: str, timeout: float | None = None, waiting: Callable[[], None] | None = None) -> bool:
         """Flush, compact and put the closing mark. The run stays open: a later row goes on in the same term.
 
         Args:
             state: "finished" or "failed".
             timeout: As for `flush`, whose result and errors these are.
+            waiting: As for `flush`.
         """
-        if not self.flush(timeout):
+        if not self.flush(timeout, waiting):
             return False
         self._tidy(closing=True)
         end = (state, self._next_step)
@@ -252,7 +326,7 @@ class Writer:
     def close(self) -> None:
         """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
         self._stop_flusher(CLOSE_S)
-        self._term = None
+        self._term = self._later = None
         with self.lock:
             outbox, self._outbox = self._outbox, None
         if outbox is not None:
@@ -277,6 +351,11 @@ class Writer:
     def inherited_aggregates(self) -> Aggregates:
         """Return those of the rows that the present term builds on, which are read once; the same errors."""
         return Aggregates() if self._cumulative is None else self._cumulative.inherited()
+
+    @property
+    def rows_waiting(self) -> int:
+        """How many rows wait in the journal."""
+        return 0 if self._outbox is None else self._outbox.waiting
 
     @property
     def waiting(self) -> bool:
@@ -311,12 +390,18 @@ class Writer:
         elif self._resting:
             self._start_flusher()
 
-    def _start_flusher(self) -> None:
+    def _start_flusher(self, failure: StorageError | None = None) -> None:
         self._resting = False
         if self._background:
             with contextlib.suppress(RuntimeError):  # the interpreter is ending: `flush` does it
                 self._flusher = Flusher(
-                    str(self.run), self._drain, self._tidy, self._due, self._beat, lambda: self.storage.retries
+                    str(self.run),
+                    self._drain,
+                    self._tidy,
+                    self._due,
+                    self._beat,
+                    lambda: self.storage.retries,
+                    failure,
                 )
 
     def _rest(self) -> None:
@@ -358,6 +443,8 @@ class Writer:
     def _due(self) -> float | None:
         """Return when a flush is due, on the monotonic clock."""
         outbox = self._outbox
+        if self._later is not None:
+            return 0.0
         if outbox is None or outbox.full:
             return None if outbox is None else 0.0
         since, local = outbox.pressing, self.storage.local_path is not None
@@ -370,9 +457,12 @@ class Writer:
 
     def _drain(self) -> bool:
         """Bring every row that was appended before the call into the store; False where no term is open for them."""
-        term, outbox = self._term, self._outbox
+        later, outbox = self._later, self._outbox
         if outbox is None:
             return True
+        if later is not None:
+            self._open_now(later, outbox)
+        term = self._term
         # While the run is opened anew, rows that come belong to the term that is to come.
         if term is None or term.opened.base.nonce != outbox.nonce:
             return False
@@ -470,7 +560,7 @@ class Writer:
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's, and so do its journal and its thread."""
         self._disowned = True
-        self._term = self._flusher = self._outbox = self._cumulative = None
+        self._term = self._flusher = self._outbox = self._cumulative = self._later = None
         self._resting = False
         self.lock, self._draining = threading.RLock(), threading.Lock()
         self._busy_thread = None

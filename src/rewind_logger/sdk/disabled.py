@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rewind_logger.format.aggregates import Aggregates, Running, of_rows
 from rewind_logger.format.documents import Base
 from rewind_logger.history.blobs import digest_of
@@ -57,10 +59,10 @@ class NullWriter(Writer):
         self.opened = Opened(run=self.run, kind="new", revision=1, start=start, parent=None, base=base, folder="")
         return self.opened
 
-    def flush(self, timeout: float | None = None) -> bool:
+    def flush(self, timeout: float | None = None, waiting: Callable[[], None] | None = None) -> bool:
         """Return True: nothing waits."""
         return True
 
-    def finish(self, state: str, timeout: float | None = None) -> bool:
+    def finish(self, state: str, timeout: float | None = None, waiting: Callable[[], None] | None = None) -> bool:
         """Return True: nothing waits."""
         return True

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rewind_logger.errors import ConfigError
+from rewind_logger.errors import ConfigError, TransientStorageError
 from rewind_logger.sdk import current, open_runs
 from rewind_logger.sdk.absent import check_arguments
 from rewind_logger.sdk.metadata import Labels, config_of
@@ -50,6 +50,10 @@ def init(
 
     Without `resume`, `resume_from` or `fork_from` a run of this `id` is gone on with where it ends, if it exists.
 
+    If the store is away, such a run is opened when it is back. Until then it takes itself for new, and its rows wait on
+    this machine. Should it turn out to exist, steps that it counted itself go on from its end; steps that were given
+    stay what they are, but for those that lie before its end, which are kept there as steps that run backwards are.
+
     Args:
         project: The project; "default" if it is not given.
         entity: Who the project belongs to, if it lies under someone.
@@ -91,7 +95,8 @@ def init(
         PositionError: If the place to go back to is none; the message names the last step that there is.
         RunNotFoundError: If a run that must exist does not.
         RunExistsError: If a run that must not exist does, or is another fork.
-        StorageError: If the store fails.
+        StorageError: If the store refuses; or if it is away, and the run is to be rewound, forked, or must or must not
+            exist.
     """
     reinit = others.pop("reinit", None)
     check_arguments(others, _NAMES)
@@ -138,11 +143,21 @@ def init(
     run = Run(spec)
     try:
         run._open(request)
+    except TransientStorageError as error:
+        if request.at is not None or request.resume != "allow":
+            run._writer.close()
+            raise TransientStorageError(f"{error} {_NEEDED}") from error
+        run._open_later(request, error)
     except BaseException:
         run._writer.close()
         raise
     current.enter(run)
     return run
 
+
+_NEEDED = (
+    "A run that is begun, or gone on with where it ends, can do without its store for a while; to go back in one, to"
+    " fork it, or to know whether it exists, the store has to answer: try again then."
+)
 
 _NAMES = (*(name for name in inspect.signature(init).parameters if name != "others"), "reinit")

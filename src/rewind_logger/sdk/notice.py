@@ -58,14 +58,17 @@ def opening(storage: Storage, opened: Opened) -> str:
     return " ".join((f"run {run} in {storage.url} {what}.", *opened.notes))
 
 
-def closing(store: str, run: RunRef, state: str, next_step: int, trouble: str | None, journal: str | None) -> str:
+def closing(storage: Storage, run: RunRef, state: str, next_step: int, trouble: str | None, journal: str | None) -> str:
     """Return the line for a run that ended."""
     if trouble is not None:
-        return f"run {run} {state}, but not all of it is in the store: {trouble}{kept(store, trouble, journal)}"
-    return f"run {run} {state} at step {next_step - 1}." if next_step else f"run {run} {state} without a step."
+        kept = kept_in(storage.url, trouble, journal)
+        return f"run {run} {state}, but not all of it is in the store: {trouble}{kept}"
+    again = f" {storage.retries}." if storage.retries.requests else ""
+    where = f"at step {next_step - 1}" if next_step else "without a step"
+    return f"run {run} {state} {where}.{again}"
 
 
-def kept(store: str, trouble: str, journal: str | None) -> str:
+def kept_in(store: str, trouble: str, journal: str | None) -> str:
     """Say where rows are that did not come into their store, and how to bring them in, if `trouble` does not say it."""
     if not journal or journal in trouble:
         return ""

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError, FencedError, PositionError, StorageError
-from rewind_logger.history.opening import Opened, OpenRequest
-from rewind_logger.history.writer import Writer
+from rewind_logger.history.opening import Opened, OpenRequest, begun
+from rewind_logger.history.writer import Later, Writer
 from rewind_logger.sdk import notice, open_runs
 from rewind_logger.sdk.absent import Advising
 from rewind_logger.sdk.accompany import accompany
@@ -33,6 +33,7 @@ from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.summary.live import LiveSummary
 from rewind_logger.sdk.summary.step_sync import StepSync
 from rewind_logger.sdk.summary.summarized import Summarized
+from rewind_logger.sdk.waiting import Waiting
 from rewind_logger.types import OPENING_CLOCK, RunRef, Scalar
 
 LOG = logging.getLogger("rewind_logger")
@@ -72,6 +73,8 @@ class Run(LogsArtifacts, Summarized, Advising):
         self._state: Literal["live", "finished", "forked"] = "live"
         self._clock: int | None = None
         self._opened: Opened | None = None
+        self._counting = False  # from 0, since the store was away when the run was to be opened
+        self._steps_given = False  # meanwhile
         self._failed = False  # by what a trainer said last
         self._said: set[str] = set()  # what is said once
         self._given_config: dict[str, Json] = dict(spec.config)
@@ -167,6 +170,9 @@ class Run(LogsArtifacts, Summarized, Advising):
                     self._clock = clock + 1
                 return
             given: int | None = _check_step(step)
+            if self._counting:
+                self._steps_given = True
+                self._writer.give_steps()
             if given == clock:
                 given = None
             elif clock is not None and given is not None and not self._driven:
@@ -219,7 +225,7 @@ class Run(LogsArtifacts, Summarized, Advising):
             state = "finished" if not exit_code else "failed"
             # The clock stays at a step that was given, or not committed, until another row comes.
             reached = max(self.step + self._driven, self._writer.next_step)
-            notice.say(notice.closing(self._storage.url, self._ref, state, reached, trouble, self._writer.kept))
+            notice.say(notice.closing(self._storage, self._ref, state, reached, trouble, self._writer.kept))
 
     def __enter__(self) -> Run:
         return self
@@ -266,6 +272,50 @@ class Run(LogsArtifacts, Summarized, Advising):
             notice.say(notice.opening(self._storage, opened))
         return opened
 
+    def _open_later(self, request: OpenRequest, failure: StorageError) -> None:
+        """Go on without the store, which is away, and open the run when it is back.
+
+        Until then the run takes itself for new, and its steps are counted from 0.
+        """
+        with self._lock:
+            self._counting = True
+            assumed = self._opened = begun(self._ref, 0, "unopened", request.reason)
+            self._clock = assumed.start
+            inherited = self._inherited = Inherited(self._storage, assumed, self._writer.inherited_aggregates)
+            self._config._rebase(self._given_config, dict)
+            self._writer.open_later(Later(request, partial(self._arrive, request), self._go_on), failure)
+            if values := to_values(self._given_config, self._labels):
+                self._append("events", values, OPENING_CLOCK)
+            for event, clock in self._summary._reopen(inherited, assumed.start):
+                self._append("events", event, clock)
+        open_runs.add(self._storage.url, self._ref, self)
+        self._companions.begin()
+
+    def _arrive(self, request: OpenRequest, opened: Opened) -> None:
+        """Go on at the end of the run, now that it is known; the lock is held."""
+        self._counting = False
+        self._opened = opened
+        self._clock = self._place(self._clock)
+        inherited = self._inherited = Inherited(self._storage, opened, self._writer.inherited_aggregates)
+        self._config._rebase(self._given_config, lambda: inherited.metadata.config)
+        self._labels = dict(self._given_labels)
+        self._summary._inherit(inherited)
+        self._artifacts.arrive(opened, self._place)
+        self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
+
+    def _place(self, clock: int | None) -> int | None:
+        """Return where a clock that was counted from 0 belongs; see `history.journal.placed`."""
+        start = self._is_open().start
+        if clock is None or clock == OPENING_CLOCK:
+            return clock
+        return max(clock, start) if self._steps_given else clock + start
+
+    def _go_on(self) -> None:
+        """Tell that the run is open."""
+        self._companions.begin()
+        if self._opened is not None:
+            notice.say(notice.opening(self._storage, self._opened))
+
     def _retarget(self, run: RunRef) -> None:
         """Be another run, before the first opening."""
         self._ref = run
@@ -277,7 +327,7 @@ class Run(LogsArtifacts, Summarized, Advising):
 
     def _complain(self, trouble: str) -> None:
         """Say why not everything is in the store."""
-        kept = notice.kept(self._storage.url, trouble, self._writer.journal)
+        kept = notice.kept_in(self._storage.url, trouble, self._writer.journal)
         LOG.error("Run %s: %s%s", self._ref, trouble, kept)
 
     def _advance(self, clock: int) -> None:
@@ -330,11 +380,18 @@ class Run(LogsArtifacts, Summarized, Advising):
         self._failed = state == "failed"
         try:
             # An upload may have taken longer than a store that is away is waited for.
-            if self._writer.finish(state, max(min(timeout, AFTER_UPLOADS_S), deadline - time.monotonic())):
-                return None
+            timeout = max(min(timeout, AFTER_UPLOADS_S), deadline - time.monotonic())
+            with Waiting(lambda: self._still_waits(timeout)) as waiting:
+                if self._writer.finish(state, timeout, waiting):
+                    return None
         except (FencedError, StorageError) as error:
             return str(error)
         return f"Not everything came into {self._storage.url} within {timeout:g} s."
+
+    def _still_waits(self, timeout: float) -> str:
+        """Say what is waited for."""
+        rows = self._writer.rows_waiting
+        return f"run {self._ref}: {rows:,} rows are still to come into {self._storage.url}; waiting {timeout:.0f} s."
 
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's."""
@@ -383,9 +440,9 @@ class Run(LogsArtifacts, Summarized, Advising):
         if self._is_closed():
             return
         with self._lock:
-            if self._opened is None:
+            if self._opened is None or self._counting:
                 self._given_config.update(changes)
-            else:
+            if self._opened is not None:
                 self._append("events", to_values(changes, {}), self._clock)
 
     def _annotate(self, event: dict[str, Scalar], at_opening: bool) -> bool:
@@ -404,9 +461,9 @@ class Run(LogsArtifacts, Summarized, Advising):
         with self._lock:
             given = labels.given()
             self._labels.update(given)
-            if self._opened is None:
+            if self._opened is None or self._counting:
                 self._given_labels.update(given)
-            else:
+            if self._opened is not None:
                 self._append("events", to_values(None, given), self._clock)
 
     def _label(self, name: str) -> Any:

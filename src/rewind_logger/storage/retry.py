@@ -17,6 +17,10 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
+FIRST_WAIT_S = 0.2
+"""Upper bound of the wait before a request is made for the second time."""
+
+
 def _uniform() -> float:
     """Draw a number; a function of the module, so that it can be pickled."""
     return random.random()
@@ -35,7 +39,7 @@ class RetryingStorage(WrapperStorage):
     Args:
         inner: The storage to ask.
         attempts: How often a request is made, at most; 1 or more.
-        first_wait: Upper bound of the first wait, in seconds.
+        first_wait: Upper bound of the first wait, in seconds; `FIRST_WAIT_S` if it is not given.
         longest_wait: Upper bound of every wait, in seconds.
         sleep: Waits for a number of seconds.
         uniform: Gives a random number from 0 (inclusive) to 1.
@@ -46,7 +50,7 @@ class RetryingStorage(WrapperStorage):
         inner: Storage,
         attempts: int = 5,
         *,
-        first_wait: float = 0.2,
+        first_wait: float | None = None,
         longest_wait: float = 5.0,
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[], float] = _uniform,
@@ -55,7 +59,7 @@ class RetryingStorage(WrapperStorage):
             raise ValueError(f"attempts is {attempts}: a request is made once at least.")
         super().__init__(inner)
         self.attempts = attempts
-        self._first_wait = first_wait
+        self._first_wait = FIRST_WAIT_S if first_wait is None else first_wait
         self._longest_wait = longest_wait
         self._sleep = sleep
         self._uniform = uniform

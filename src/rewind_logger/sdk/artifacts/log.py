@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +74,7 @@ class ArtifactLog(Companion):
         self._between = True  # before an opening, and while the run is opened anew
         self._rows: list[_Pending] = []  # of this opening, in their order
         self._next: list[_Pending] = []  # of the one that is to come
+        self._unplaced: list[_Pending] = []  # whose clocks are counted from 0
 
     # Logging
 
@@ -124,7 +125,10 @@ class ArtifactLog(Companion):
         run = self._run
         with run._lock:
             at = run._clock if clock == PRESENT else clock
-            return _Pending({}, at, int(time.time() * 1000), None if self._between else self._opened)
+            pending = _Pending({}, at, int(time.time() * 1000), None if self._between else self._opened)
+            if run._counting:
+                self._unplaced.append(pending)
+            return pending
 
     def _store(self, artifact: Artifact) -> dict[str, Entry]:
         """Put the files into a store that is near."""
@@ -220,6 +224,17 @@ class ArtifactLog(Companion):
                 pending.opened = now
             run._append("artifacts", pending.values, pending.clock, None, pending.time_ms)
             (self._next if self._between else self._rows).append(pending)
+
+    def arrive(self, opened: Opened, place: Callable[[int | None], int | None]) -> None:
+        """Take rows for those of an opening that came late.
+
+        Args:
+            opened: The opening.
+            place: Returns where a clock belongs that was counted from 0.
+        """
+        for pending in self._unplaced:
+            pending.clock, pending.opened, pending.version = place(pending.clock), opened, None
+        self._opened, self._unplaced = opened, []
 
     # What there is
 

@@ -295,8 +295,9 @@ class Console(Companion):
         while self._rows:
             source, number, text, stamp = self._rows.popleft()
             clock = self._run._clock if stamp.clock is None else stamp.clock
-            if self._floor is not None and clock is not None:
-                clock = max(clock, self._floor)
+            opened = self._run._opened
+            if clock is not None and opened is not None:  # which may have been opened since that was printed
+                clock = max(clock, opened.start, self._floor or 0)
             self._floor = clock
             values: dict[str, Scalar] = {source: text}
             if number is not None:

@@ -133,6 +133,11 @@ class LiveSummary(Summary):
             object.__setattr__(self, name, value)
         return events
 
+    def _inherit(self, inherited: Inherited) -> None:
+        """Go on above what the run has, which was not known before; what was said since the opening stays."""
+        for name, value in (("_inherited", inherited), ("_looked_up", False)):
+            object.__setattr__(self, name, value)
+
     def _change(self, values: Mapping[str, Any], removed: list[str]) -> None:
         text = explicit.to_event(values, removed)
         if not self._record({explicit.EVENT: text}, False):

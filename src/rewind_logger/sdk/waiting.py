@@ -1,0 +1,72 @@
+"""What is said while somebody waits for a store."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+from rewind_logger.sdk import notice
+from rewind_logger.sdk.console import tap
+
+FIRST_S = 2.0
+"""How long nothing is said: most waits are shorter."""
+
+REPEATED_S = 10.0
+"""How often a line is said where it cannot be written over."""
+
+
+class Waiting:
+    """Says how far it is, to be called about once a second: one line that changes on a terminal, else a line at times.
+
+    Used as a context, at whose end the line on the terminal is wiped.
+    """
+
+    def __init__(self, describe: Callable[[], str], now: Callable[[], float] = time.monotonic) -> None:
+        """Begin to wait.
+
+        Args:
+            describe: Returns the sentence.
+            now: Seconds, on a clock that is monotonic.
+        """
+        self._describe = describe
+        self._now = now
+        self._next = now() + FIRST_S
+        self._terminal: TextIO | None = None  # on which a line stands
+
+    def __call__(self) -> None:
+        """Say how far it is, if it is time."""
+        if self._now() < self._next or notice.is_quiet():
+            return
+        if _is_terminal(sys.stderr):
+            self._next = self._now()
+            self._write(sys.stderr, f"rewind-logger: {self._describe()}")
+            self._terminal = sys.stderr
+        else:
+            self._next = self._now() + REPEATED_S
+            notice.say(self._describe())
+
+    def __enter__(self) -> Waiting:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wipe the line."""
+        if self._terminal is not None:
+            self._write(self._terminal, "")
+
+    def _write(self, terminal: TextIO, text: str) -> None:
+        with contextlib.suppress(Exception), tap.unheard():  # as `notice.say`
+            terminal.write(f"\r\x1b[K{text}")
+            terminal.flush()
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False

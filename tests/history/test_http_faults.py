@@ -1,0 +1,102 @@
+"""Whatever a network or a service does to a request of the real client, every row is there once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewind_logger.history import flusher
+from rewind_logger.storage import Storage, open_storage, retry
+from tests.conftest import Bucket
+from tests.figures import count
+from tests.history.lines import end, line, log, opened, read, rewound
+from tests.proxy import Proxy, Trouble, proxied
+from tests.servers import Answer, S3Server
+
+
+@pytest.fixture(autouse=True)
+def no_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(flusher, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(flusher, "LAST_RETRY_S", 0.01)
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[Proxy]:
+    with proxied(s3_server) as running:
+        yield running
+
+
+def live(storage: Storage) -> None:
+    """Open a run, log and flush it, rewind it, and end it."""
+    writer = opened(storage)
+    for step in range(0, 6, 2):
+        log(writer, [step, step + 1])
+        assert writer.flush(60)
+    end(writer)
+    writer = rewound(storage, 4)
+    log(writer, range(4, 7), turn=1)
+    end(writer)
+
+
+EXPECTED = (line(range(4)) + line(range(4, 7), turn=1), line(range(6)))
+"""What the run has then, and its archived revision."""
+
+TROUBLES: dict[str, Trouble | Answer] = {
+    "500": Answer.s3_error(500, "InternalError"),
+    "503 SlowDown": Answer.s3_error(503, "SlowDown", "Please reduce your request rate."),
+    "502 of a load balancer": Answer(502, b"<html>Bad Gateway", {"Content-Type": "text/html"}),
+    "429": Answer.s3_error(429, "TooManyRequests"),
+    "reset": Trouble.HANG_UP,
+    "reply lost": Trouble.REPLY_LOST,
+    "answer cut short": Trouble.TORN,
+    "no answer": Trouble.SILENT,
+}
+
+
+def check(storage: Storage, what: str) -> None:
+    """Check that everything is there, once."""
+    found = read(storage), read(storage, 1)
+    for expected, there in zip(EXPECTED, found, strict=True):
+        count("rows checked", len(expected))
+        count("rows lost", len(set(expected) - set(there)))
+    assert found == EXPECTED, what
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("stride", [20, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_whatever_befalls_one_request_every_row_is_there_once(
+    stride: int, trouble: str, proxy: Proxy, bucket: Bucket
+) -> None:
+    def store(name: str, options: dict[str, Any]) -> Storage:
+        return open_storage(f"{bucket.url}/{name}", options)
+
+    live(store("counted", proxy.storage_options))
+    expected = len(proxy.requests)
+    assert expected > 20
+    for number in range(list(TROUBLES).index(trouble), expected, stride):
+        begun = len(proxy.requests)
+        proxy.plan = lambda request, at=begun + number: TROUBLES[trouble] if request.number == at else None  # type: ignore[misc]
+        live(store(str(number), proxy.storage_options))
+        proxy.plan = lambda request: None
+        check(store(str(number), bucket.storage_options), f"{trouble} of request {number}")
+    assert proxy.faults
+
+
+@pytest.mark.parametrize("trouble", ["500", "reset", "reply lost", "answer cut short"])
+@pytest.mark.parametrize(
+    "shift", [pytest.param(shift, marks=pytest.mark.exhaustive if shift else ()) for shift in range(5)]
+)
+def test_whatever_befalls_two_requests_of_five_every_row_is_there_once(
+    shift: int, trouble: str, proxy: Proxy, bucket: Bucket
+) -> None:
+    """Two, since the client tries a request again by itself whose connection was closed."""
+    proxy.plan = lambda request: TROUBLES[trouble] if (request.number + shift) % 5 < 2 else None
+    storage = open_storage(f"{bucket.url}/x", proxy.storage_options)
+    live(storage)
+    assert storage.retries.requests > 0
+    check(open_storage(f"{bucket.url}/x", bucket.storage_options), trouble)
