@@ -109,7 +109,8 @@ def azurite() -> Iterator[Place]:
 def sftp() -> Iterator[Place]:
     """Files on another machine."""
     with tempfile.TemporaryDirectory() as folder, running(python("asyncssh"), HERE / "sftp.py", folder, *LOGIN) as port:
-        yield Place(f"sftp://{':'.join(LOGIN)}@127.0.0.1:{port}/test", {})
+        user, password = LOGIN
+        yield Place("sftp://127.0.0.1/test", {"port": port, "username": user, "password": password})
 
 
 CONDITIONAL: dict[str, Callable[[], contextlib.AbstractContextManager[Place]]] = {

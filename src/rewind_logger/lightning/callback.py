@@ -92,8 +92,9 @@ class RewindCallback(Callback):
         logger._retarget(run)
         unplaced = [saver for saver in self._unplaced if saver in trainer.checkpoint_callbacks]
         if trainer.loggers[0] is logger:
+            root = logger.save_dir or trainer.default_root_dir  # as ModelCheckpoint itself does
             for saver in unplaced:
-                saver.dirpath = os.path.join(logger.log_dir, "checkpoints")
+                saver.dirpath = os.path.join(root, logger.name, logger.version, "checkpoints")
         elif unplaced and trainer.is_global_zero and logger is _ours(trainer)[0]:
             notice.say(
                 f"run {run} goes on, but its checkpoints go elsewhere, since ModelCheckpoint follows the trainer's"

@@ -31,6 +31,7 @@ from rewind_logger.sdk.run import FINISH_TIMEOUT_S, Run
 from rewind_logger.sdk.run_spec import OnBackwardStep, RunSpec
 from rewind_logger.sdk.source import Given
 from rewind_logger.storage import Storage, open_storage
+from rewind_logger.storage.redact import public_url
 from rewind_logger.types import RunRef
 
 LOG = logging.getLogger("rewind_logger")
@@ -56,8 +57,8 @@ class RewindLogger(Logger, LogsMedia):
         'a'
 
     Args:
-        save_dir: The store: a folder, or a URL such as `s3://bucket/prefix`. Checkpoints lie in it too, where
-            `ModelCheckpoint` is not told otherwise.
+        save_dir: The store: a folder, or a URL such as `s3://bucket/prefix`. Checkpoints lie in it too (but for SFTP),
+            where `ModelCheckpoint` is not told otherwise.
         name: The project, `project` or `entity/project`.
         version: The run's id, which never changes. An integer n is "version_n".
         on_resume: What a resume from a checkpoint does: "rewind" the run to it, "fork" a new run from it, or "error".
@@ -118,6 +119,7 @@ class RewindLogger(Logger, LogsMedia):
         if isinstance(version, int):
             version = f"version_{version}"
         self._save_dir = os.fspath(save_dir)
+        self._url = public_url(self._save_dir) if "://" in self._save_dir else self._save_dir
         self._name = _check_project(name)
         self._named = version is not None
         self._version = None if version is None else check_name("run id", version)
@@ -145,9 +147,13 @@ class RewindLogger(Logger, LogsMedia):
     # What Lightning asks for; on every rank, without a look into the store
 
     @property
-    def save_dir(self) -> str:
-        """The store."""
-        return self._save_dir
+    def save_dir(self) -> str | None:
+        """The store, without credentials; None for SFTP, where Lightning cannot write checkpoints.
+
+        They then lie in the trainer's `default_root_dir`.
+        """
+        # fsspec's transactions write below /tmp of the server first, and its `makedirs` takes a URL for a path.
+        return None if self._url.startswith(("sftp://", "ssh://")) else self._url
 
     @property
     def name(self) -> str:
@@ -164,7 +170,7 @@ class RewindLogger(Logger, LogsMedia):
     @property
     def log_dir(self) -> str:
         """The folder or URL of the run."""
-        return os.path.join(self._save_dir, self._name, self._id)
+        return os.path.join(self._url, self._name, self._id)
 
     @property
     def last_checkpoint(self) -> str | None:

@@ -12,6 +12,7 @@ from rewind_logger.history.view import resolve
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.position import checkpoint_info, row_pending
 from rewind_logger.sdk.run import Run
+from rewind_logger.storage.redact import public_url
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -114,11 +115,12 @@ class Saves:
 
 
 def _relative(path: str, store: str) -> str:
-    """Write a path within the store relative to it, for it may be moved; another one in full.
+    """Write a path within the store relative to it, for it may be moved; another one in full, without credentials.
 
     Relative to the store, not the run: a fork shows the checkpoints of its parent too.
     """
     if "://" in path:
+        path = public_url(path)
         root = f"{store.rstrip('/')}/"
     else:
         path, root = os.path.realpath(path), f"{os.path.realpath(store)}/"
