@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from rewind_logger.errors import FencedError
 from rewind_logger.history import journal
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.recovery import recover
+from rewind_logger.history.roots import journal_root
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.faults import FaultyStorage, Request
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.s3 import S3Storage
@@ -279,3 +283,29 @@ def test_a_child_that_outlives_its_killed_parent_holds_nothing_back(local: Local
         script.kill()
         end(opened(local))
         assert read(local) == line(range(3))
+
+
+def test_a_journal_is_kept_while_another_opening_may_have_sealed_its_term_before_its_last_rows_came(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Found by the model check: the rows were in the store, the journal was removed, and a seal left the rows out."""
+    writer = opened(machine)
+    log(writer, range(3))
+    writer.flush()
+    log(writer, [3])
+
+    def late(request: Request) -> None:
+        """Let the last rows come, and their writer die, when the next one has looked where its term ends."""
+        if request.verb == "put" and writer._outbox is not None:
+            with contextlib.suppress(FencedError):
+                writer.flush()
+            die(writer)
+            writer._outbox = None
+            root = journal_root(machine, RUN)
+            assert recover(machine, RUN, root) == [], "which an opening on that machine begins with"
+
+    elsewhere = Machine(machine.inner, tmp_path / "another disk")
+    opened(FaultyStorage(elsewhere, late)).close()
+    assert read(machine) == line(range(3))
+    assert waiting(machine) == [3]
+    assert "kept" in recover(machine, RUN, journal_root(machine, RUN))[0]

@@ -29,8 +29,9 @@ from rewind_logger.types import OPENING_CLOCK, RevisionRecord, RunRef
 class Recovered(NamedTuple):
     """What became of a journal."""
 
-    state: Literal["brought in", "empty", "kept"]
-    """Its rows came into the run; all of them were there; the run went on without them."""
+    state: Literal["brought in", "empty", "kept", "unsettled"]
+    """Its rows came into the run; all of them were there; the run went on without them; or they may be there, and it is
+    not known yet: somebody is opening the run."""
     rows: int
     """How many were missing in the run."""
 
@@ -84,6 +85,9 @@ def _note(storage: Storage, one: Abandoned, recovered: Recovered) -> str | None:
 def recover_one(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> Recovered:
     """Bring in the rows of one journal if they belong to the head; remove it if nothing of it is missing then."""
     state, rows = look(storage, run, head, one)
+    if state == "empty" and claims.count(storage, RunPaths(run)) > head.number + 1:
+        # Who made that claim may have looked before the last rows came, and seal the term without them.
+        return Recovered("unsettled", 0)
     if state == "kept" or (state == "brought in" and not _replay(storage, run, one)):
         return Recovered("kept", rows)
     one.remove()

@@ -34,6 +34,8 @@ RECENT_S = 3600.0
 """A journal of another machine, on a disk that both see, is passed by for so long after it was last written: over a
 network the lock of a writer that lives may not be seen."""
 
+_BEING_OPENED = "another process is opening the run, or was killed while it did. Sync once that is over."
+
 What = Literal["brought in", "nothing left", "in use", "superseded", "waiting", "forked", "failed"]
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -167,6 +169,8 @@ class _Run:
             looked = recovery.recover_one(self._storage, self._run, head, one)
         if looked.state == "kept":  # somebody opened the run at this very moment
             return self._superseded(one, looked.rows)
+        if looked.state == "unsettled":
+            return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
         return self._say(one.folder, "brought in" if looked.rows else "nothing left", looked.rows)
 
     def _begin(self, one: Abandoned) -> Synced:
@@ -211,6 +215,8 @@ class _Run:
             trouble = f"There is another run {child}, which is no fork of these rows."
             return self._say(one.folder, "failed", trouble=trouble)
         recovered = recovery.recover_one(self._storage, child, head, one)
+        if recovered.state == "unsettled":
+            return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
         if recovered.state == "kept":
             return self._say(
                 one.folder, "failed", trouble=f"Run {child} was opened before it had all its rows, and went on without."
