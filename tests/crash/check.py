@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 
@@ -14,13 +15,14 @@ from rewind_logger.history.journal import parse_part
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.place import PART
 from rewind_logger.history.roots import journal_root
+from rewind_logger.history.verify import verify
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import STREAMS, RunRef, Stream
+from rewind_logger.types import STREAMS, Position, RunRef, Stream
 from tests.crash.expected import Rows, World, rows_of, worlds
-from tests.crash.life import Fact
+from tests.crash.life import OTHER, Fact
 
 SENTINEL = 10**9
 """The row that is logged after the kill."""
@@ -36,17 +38,21 @@ class Findings:
     trouble: list[str] = field(default_factory=list)
 
 
-def check(storage: Storage, facts: list[Fact]) -> Findings:
+def check(storage: Storage, facts: list[Fact], other: Storage) -> Findings:
     """Look at a store that a killed process has left; go on with each of its runs, and look again."""
     findings = Findings()
     log = _Listener(findings)
     logging.getLogger("rewind_logger").addHandler(log)
     possible = worlds(facts)
-    names = sorted({name for world in possible for name in world.runs})
+    names = sorted({name for world in possible for name in world.runs if not name.startswith(OTHER)})
     found = {name: _revisions(storage, RunRef("p", name)) for name in names}
     _compare_as_found(possible, found, findings)
+    findings.trouble += [str(problem) for problem in verify(storage).problems]
+    for world in possible:
+        for name in list(world.early):
+            world.place_early(name)  # they come in when the run is opened again
     for name in names:
-        _go_on(storage, RunRef("p", name), findings)
+        _go_on(storage, RunRef("p", name), other, findings)
     after = {name: _revisions(storage, RunRef("p", name)) for name in names}
     for name in names:
         before, now = found[name], after[name]
@@ -83,18 +89,21 @@ def _serials(storage: Storage, view: View, stream: Stream) -> list[int]:
 
 
 def _names(values: object) -> list[str]:
-    import json
-
     assert isinstance(values, dict)
     return [json.loads(text)["name"] for text in values.values()]
 
 
-def _go_on(storage: Storage, run: RunRef, findings: Findings) -> None:
+def _go_on(storage: Storage, run: RunRef, other: Storage, findings: Findings) -> None:
     """Open a run as the next job does; all that was left comes in, and nothing is put aside."""
-    if not claims.count(storage, RunPaths(run)):
+    first = claims.read(storage, RunPaths(run), 0)
+    if first is None:
         return
+    request, source = OpenRequest(), first.source
+    if source is not None and source.store is not None:  # to complete a copy, it has to be said from where
+        at = Position(RunRef(*source.run.split("/")), source.revision, source.cut)
+        request = OpenRequest(at=at, source=other)
     again = Run(RunSpec(storage=storage, run=run))
-    opened = again._open(OpenRequest(), say=False)
+    opened = again._open(request, say=False)
     if kept := [note for note in opened.notes if "went on without" in note]:
         findings.trouble.append(f"{run}: {kept}")
     again.log({"id": SENTINEL})

@@ -36,22 +36,33 @@ class World:
     runs: dict[str, ModelRun] = field(default_factory=dict)
     flushed: dict[str, set[int]] = field(default_factory=dict)
     """Rows that a flush has acknowledged."""
+    early: dict[str, list[int]] = field(default_factory=dict)
+    """Events that were logged before their run is opened."""
 
     def do(self, fact: Fact) -> None:
         """Take in what was done."""
         about = fact.about
         if fact.what == "open":
             self._open(fact.run, about["at"])
+            self.place_early(fact.run)
             if "start" in about:
                 head = self.runs[fact.run].head
                 assert about["start"] == head.start, f"{fact.run} was opened at {about['start']}, not at {head.start}"
                 assert about["revision"] == len(self.runs[fact.run].revisions)
         elif fact.what == "row":
             stream: Stream = about["stream"]
+            if about["clock"] is None:
+                self.early.setdefault(fact.run, []).append(about["serial"])
+                return
             self.runs[fact.run].head.events.append(Event(about["clock"], KINDS[stream], stream, about["serial"]))
         elif fact.what == "flush":
             rows = rows_of(self.runs[fact.run].head)
             self.flushed[fact.run] = {serial for found in rows.values() for serial in found}
+
+    def place_early(self, name: str) -> None:
+        """Give the rows that were logged before an opening the step at which it begins."""
+        head = self.runs[name].head
+        head.events += [Event(head.next_step, "config", "events", serial) for serial in self.early.pop(name, [])]
 
     def _open(self, name: str, at: Any) -> None:
         model = self.runs.get(name)
@@ -95,9 +106,11 @@ def worlds(facts: Iterable[Fact]) -> list[World]:
         else:
             under_way = fact
     if under_way is None:
-        return [world]
-    done = copy.deepcopy(world)
-    done.do(under_way)
-    if under_way.what == "flush":
-        done.flushed = copy.deepcopy(world.flushed)  # nobody was told
-    return [world, done]
+        found = [world]
+    else:
+        done = copy.deepcopy(world)
+        done.do(under_way)
+        if under_way.what == "flush":
+            done.flushed = copy.deepcopy(world.flushed)  # nobody was told
+        found = [world, done]
+    return found

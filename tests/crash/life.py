@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import rewind_logger
 from rewind_logger import Artifact, Text
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.sdk.store import Store
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, RunRef, Stream
 from tests.crash.points import die
+
+OTHER = "other:"
+"""Before the names of runs in another store."""
 
 _write = os.write  # before anything watches it
 
@@ -47,21 +51,46 @@ class Witness:
 class Life:
     """What a process does with its runs; every word is told to the witness before and after it."""
 
-    def __init__(self, storage: Storage, witness: Witness, serial: int = 0) -> None:
-        """Begin a life; its rows are numbered from `serial` on."""
+    def __init__(
+        self,
+        storage: Storage,
+        witness: Witness,
+        serial: int = 0,
+        other: Storage | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin a life; its rows are numbered from `serial` on. Runs of the `other` store are named `other:`."""
         self.storage = storage
         self.runs: dict[str, Run] = {}
         self._witness = witness
         self._serial = serial
+        self._other = other
+        self._options = options
 
     def open(self, name: str = "a", at: tuple[str, int | None, int | None] | None = None) -> None:
         """Open a run, at its end or at a run, revision and next_step: a rewind, a restore or a fork."""
         self._witness.tell(False, "open", name, at=at)
-        run = self.runs.get(name) or Run(RunSpec(storage=self.storage, run=RunRef("p", name)))
-        position = None if at is None else Position(RunRef("p", at[0]), at[1], at[2])
-        opened = run._open(OpenRequest(at=position), say=False)
-        self.runs[name] = run
+        run = self._run(name)
+        position, source = None, None
+        if at is not None:
+            position = Position(RunRef("p", at[0].removeprefix(OTHER)), at[1], at[2])
+            source = self._other if at[0].startswith(OTHER) and not name.startswith(OTHER) else None
+        opened = run._open(OpenRequest(at=position, source=source), say=False)
         self._witness.tell(True, "open", name, at=at, revision=opened.revision, start=opened.start)
+
+    def start(self, name: str = "a", **options: Any) -> None:
+        """Open a run as a script does, with all that accompanies it."""
+        self._witness.tell(False, "open", name, at=None)
+        self.runs[name] = run = rewind_logger.init(
+            dir=self.storage.url, project="p", id=name, storage_options=self._options, **options
+        )
+        self._witness.tell(True, "open", name, at=None, revision=run.revision, start=run.starting_step)
+
+    def early(self, name: str = "a") -> None:
+        """Log a row before the run is opened: it belongs to the opening that is to come."""
+        run, serial = self._run(name), self._begin("events", name, None)
+        run._append("events", {"id": serial}, None)
+        self._end("events", name, None, serial)
 
     def rewind(self, next_step: int, name: str = "a", revision: int | None = None) -> None:
         """Go back to a position."""
@@ -106,8 +135,8 @@ class Life:
         self.log(1, name)
         self.note("checkpoints", name)
 
-    def keep(self, folder: Path, sizes: tuple[int, ...] = (2000, 3000), name: str = "a", wait: bool = False) -> None:
-        """Log an artifact of some files. On a remote store it is promised once it was waited for."""
+    def keep(self, folder: Path, sizes: tuple[int, ...] = (2000, 3000), name: str = "a") -> None:
+        """Log an artifact of some files, and wait for it: on a remote store it is promised only then."""
         run = self.runs[name]
         clock, serial = run.step, self._begin("artifacts", name, run.step)
         artifact = Artifact(f"model{serial}", type="model")
@@ -116,8 +145,7 @@ class Life:
             path.write_bytes(f"{serial}-{number} ".encode() * (size // 8))
             artifact.add_file(str(path), name=f"file{number}")
         run.log_artifact(artifact)
-        if wait:
-            artifact.wait()
+        artifact.wait()
         self._end("artifacts", name, clock, serial)
 
     def flush(self, name: str = "a") -> None:
@@ -132,13 +160,9 @@ class Life:
         self.runs.pop(name).finish()
         self._witness.tell(True, "flush", name)
 
-    def collect(self, **options: Any) -> None:
-        """Collect what nothing refers to."""
-        Store(self.storage).collect(**options)  # type: ignore[attr-defined]
-
     def child(self) -> Life:
-        """Live on in a forked process, which is to be killed: `with_killed` waits for that."""
-        return Life(self.storage, self._witness, self._serial + 10_000)
+        """Live on in a forked process, which is to be killed: `killed` waits for that."""
+        return Life(self.storage, self._witness, self._serial + 10_000, self._other)
 
     def killed(self, live: Any) -> None:
         """Let another process live, and be killed at the end of it; what follows here comes after it."""
@@ -157,10 +181,17 @@ class Life:
         self._witness.tell(True, "killed", "")
         self._serial += 20_000
 
-    def _begin(self, stream: str, name: str, clock: int) -> int:
+    def _run(self, name: str) -> Run:
+        if name not in self.runs:
+            storage = self._other if name.startswith(OTHER) else self.storage
+            assert storage is not None
+            self.runs[name] = Run(RunSpec(storage=storage, run=RunRef("p", name.removeprefix(OTHER))))
+        return self.runs[name]
+
+    def _begin(self, stream: str, name: str, clock: int | None) -> int:
         self._serial += 1
         self._witness.tell(False, "row", name, stream=stream, clock=clock, serial=self._serial)
         return self._serial
 
-    def _end(self, stream: str, name: str, clock: int, serial: int) -> None:
+    def _end(self, stream: str, name: str, clock: int | None, serial: int) -> None:
         self._witness.tell(True, "row", name, stream=stream, clock=clock, serial=serial)

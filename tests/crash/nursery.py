@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.crash.points import How
+    from tests.crash.scenarios import Scenario
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,13 +138,20 @@ def _tried(job: Job, folder: Path) -> Outcome:
     points = seen.read_text().splitlines() if seen.exists() else []
     if not killed and os.waitstatus_to_exitcode(status) != 0:
         return Outcome(points, killed, trouble=[f"the scenario failed: {_said(folder)}"])
-    if not killed and job.number is not None and "://" not in job.url:  # requests go out in no certain order
+    certain = "://" not in job.url and not _scenario(job).threads
+    if not killed and job.number is not None and certain:
         return Outcome(points, killed, trouble=[f"there is no operation {job.number}"])
     found = folder / "findings"
     status = _in_a_child(lambda: _look(job, folder, found), folder)
     if os.waitstatus_to_exitcode(status) != 0:
         return Outcome(points, killed, trouble=[f"after the kill: {_said(folder)}"])
     return Outcome(points, killed, **json.loads(found.read_text()))
+
+
+def _scenario(job: Job) -> Scenario:
+    from tests.crash.scenarios import SCENARIOS
+
+    return SCENARIOS[job.scenario]
 
 
 def _said(folder: Path) -> str:
@@ -173,6 +181,7 @@ def _make_small() -> None:
     from rewind_logger.format import names
     from rewind_logger.history import compact, cumulative, opening, view
     from rewind_logger.history.writer import Writer
+    from rewind_logger.storage.local import LocalStorage
 
     compact.FAN_IN = compact.CLOSING_PARTS = 2
     for module in (compact, cumulative, view):
@@ -180,8 +189,12 @@ def _make_small() -> None:
     cumulative.DUE_SEGMENTS, cumulative.CLOSING_SEGMENTS, cumulative.DUE_SHARE = 2, 1, 0.0
     opening.PLANNED_FILES = 1
     names.GROUP_SIZE = 3
-    assert Writer.__init__.__kwdefaults__ is not None
-    Writer.__init__.__kwdefaults__["background"] = False
+    for function, defaults in (
+        (Writer.__init__, {"background": False}),
+        (LocalStorage.__init__, {"link": lambda source, target: os.link(source, target)}),  # which is replaced later
+    ):
+        assert function.__kwdefaults__ is not None
+        function.__kwdefaults__.update(defaults)
 
 
 def _storage(job: Job) -> Any:
@@ -191,22 +204,27 @@ def _storage(job: Job) -> Any:
 
     if "://" in job.url:
         return open_storage(job.url, job.options)
-    # Not `os.link` itself, which is replaced later.
-    return LocalStorage(job.url, link=(lambda one, other: os.link(one, other)) if job.links else refuse_links)
+    return LocalStorage(job.url) if job.links else LocalStorage(job.url, link=refuse_links)
 
 
 def _live(job: Job, folder: Path, seen: Path) -> None:
+    from rewind_logger.history import writer
+    from rewind_logger.history.writer import Writer
+    from rewind_logger.storage.local import LocalStorage
     from tests.crash.broken import BROKEN
     from tests.crash.life import Life, Witness
     from tests.crash.points import Kill, Points
-    from tests.crash.scenarios import SCENARIOS
 
     if job.broken is not None:
         BROKEN[job.broken].break_it()
-    scenario = SCENARIOS[job.scenario]
+    scenario = _scenario(job)
     files = folder / "files"
     files.mkdir()
-    life = Life(_storage(job), Witness(folder / "witness"))
+    life = Life(_storage(job), Witness(folder / "witness"), other=LocalStorage(folder / "other"), options=job.options)
+    if scenario.threads:
+        assert Writer.__init__.__kwdefaults__ is not None
+        Writer.__init__.__kwdefaults__["background"] = True
+        writer.LOCAL_AGE_S = 0.0
     scenario.before(life)
     kill = None if job.number is None else Kill(job.number, job.how)
     points = Points([str(folder / "spool"), str(folder / "store")], kill)
@@ -217,13 +235,14 @@ def _live(job: Job, folder: Path, seen: Path) -> None:
 
 
 def _look(job: Job, folder: Path, found: Path) -> None:
+    from rewind_logger.storage.local import LocalStorage
     from tests.crash.broken import BROKEN
     from tests.crash.check import check
     from tests.crash.life import Witness
 
     if job.broken is not None:
         BROKEN[job.broken].break_it()
-    findings = check(_storage(job), Witness(folder / "witness").facts())
+    findings = check(_storage(job), Witness(folder / "witness").facts(), LocalStorage(folder / "other"))
     found.write_text(json.dumps(asdict(findings)))
 
 

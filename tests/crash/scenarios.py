@@ -18,16 +18,20 @@ class Scenario(NamedTuple):
     live: Callable[[Life, Path], None]
     """Gets a folder for files that are no part of the store."""
     before: Callable[[Life], None] = lambda life: None
+    threads: bool = False
+    """Whether the package's own threads work as well: then operations come in no certain order."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(before: Callable[[Life], None] = lambda life: None) -> Callable[[Callable[[Life, Path], None]], None]:
+def scenario(
+    before: Callable[[Life], None] = lambda life: None, *, threads: bool = False
+) -> Callable[[Callable[[Life, Path], None]], None]:
     """Make a function a scenario, by its name."""
 
     def add(live: Callable[[Life, Path], None]) -> None:
-        SCENARIOS[live.__name__] = Scenario(live, before)
+        SCENARIOS[live.__name__] = Scenario(live, before, threads)
 
     return add
 
@@ -169,10 +173,59 @@ def merge(life: Life, files: Path) -> None:
 
 @scenario()
 def artifact(life: Life, files: Path) -> None:
-    """Log artifacts, one of whose files is in parts where the store takes such."""
+    """Log artifacts."""
     life.open()
     life.log(1)
     life.keep(files)
     life.log(1)
-    life.keep(files, wait=True)
+    life.keep(files)
+    life.finish()
+
+
+@scenario()
+def large_artifact(life: Life, files: Path) -> None:
+    """Log one that is sent in parts, where the store takes such."""
+    life.open()
+    life.keep(files, (20 << 20,))
+    life.finish()
+
+
+@scenario(some_rows)
+def early_rows(life: Life, files: Path) -> None:
+    """Log before the run is opened, as hyperparameters often are; and open it at another place."""
+    life.early()
+    life.early()
+    life.rewind(3)
+    life.log(1)
+    life.finish()
+
+
+def in_another_store(life: Life) -> None:
+    """A run of another store."""
+    life.open("other:a")
+    life.log(3, "other:a")
+    life.everything("other:a")
+    life.flush("other:a")
+    life.everything("other:a")
+    life.finish("other:a")
+
+
+@scenario(in_another_store)
+def copy(life: Life, files: Path) -> None:
+    """Branch off a run of another store, whose rows and files are copied."""
+    life.fork("b", 4, of="other:a")
+    life.log(1, "b")
+    life.finish("b")
+
+
+@scenario(threads=True)
+def script(life: Life, files: Path) -> None:
+    """What a script does, with all that goes on beside it."""
+    life.start(config={"lr": 0.1})
+    for _ in range(3):
+        life.everything()
+        print("a line")
+    life.flush()
+    life.keep(files)
+    life.everything()
     life.finish()

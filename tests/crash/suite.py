@@ -35,7 +35,7 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
         (number, how, point)
         for number, point in enumerate(whole.points)
         for how in ways
-        if how != "half" or point.endswith("/")
+        if (how != "half" or point.endswith("/")) and not _goes_on(whole.points, number)
     ]
     if sample is not None:
         kills = random.Random(f"{scenario} {url.partition('://')[0]} {links}").sample(kills, min(sample, len(kills)))
@@ -46,3 +46,8 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
         count("rows checked", outcome.rows)
         count("rows lost", outcome.lost)
         assert not outcome.trouble, f"{scenario}, killed {how} operation {number} ({point}): {outcome.trouble}"
+
+
+def _goes_on(points: list[str], number: int) -> bool:
+    """Whether a point is one of the many pieces of a large object; its first two say what the others would."""
+    return number > 1 and points[number] == points[number - 1] == points[number - 2] == "send the rest/"
