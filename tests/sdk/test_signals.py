@@ -12,7 +12,9 @@ import pytest
 
 from rewind_logger import init
 from rewind_logger.history import outbox
+from tests.figures import count
 from tests.sdk.reading import rows
+from tests.sdk.test_process import script
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
 
@@ -74,3 +76,58 @@ def test_rows_that_a_handler_logs_disturb_no_others(
     assert [row["main"] for row in main] == list(range(logged))
     assert [row["twice"] for row in main] == [2 * i for i in range(logged)]
     assert {key for row in found for key in row if "handler" in key} == {f"handler/{i + 1}" for i in range(SIGNALS)}
+
+
+INTERRUPTED = """
+import os, signal, sys
+import rewind_logger
+
+ending, delay = sys.argv[1], float(sys.argv[2])
+logged = 0
+
+def handler(number, frame):
+    if ending == "finish":
+        run.finish(exit_code=1)
+        os.write(1, f"\\n={logged}\\n".encode())
+        os._exit(0)
+    if ending == "log, flush and exit":
+        run.log({"handler": 1})
+        run.flush(1.0)
+        sys.exit(0)
+    if ending == "exit":
+        sys.exit(143)
+    raise KeyboardInterrupt
+
+run = rewind_logger.init(project="p", id="a")
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, delay)
+try:
+    while True:
+        run.log({"a": logged})
+        logged += 1
+        if logged % 50 == 0:
+            run.flush()
+        if logged % 20 == 0:
+            print("line", logged)
+finally:
+    os.write(1, f"\\n={logged}\\n".encode())
+"""
+
+DELAYS = [
+    delay if delay == 0.3 else pytest.param(delay, marks=pytest.mark.exhaustive)
+    for delay in (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+]
+
+
+@pytest.mark.parametrize("delay", DELAYS)
+@pytest.mark.parametrize("ending", ["finish", "log, flush and exit", "exit", "Ctrl-C"])
+def test_a_signal_that_ends_the_process_costs_no_row_that_was_logged(ending: str, delay: float, tmp_path: Path) -> None:
+    """As SLURM sends it before it kills, wherever the process is in it: nor does anything wait for ever."""
+    code = INTERRUPTED.replace("sys.argv[1]", repr(ending)).replace("sys.argv[2]", str(delay))
+    done = script(code, tmp_path, check=False)
+    count("faults injected")
+    [logged] = [int(line[1:]) for line in done.stdout.splitlines() if line.startswith("=")]
+    found = [row["a"] for row in rows(str(tmp_path / "rewind_logs"), "p/a") if "a" in row]
+    count("rows checked", logged)
+    count("rows lost", max(0, logged - len(found)))
+    assert found == list(range(len(found))) and logged <= len(found) <= logged + 1, done.stderr

@@ -103,6 +103,14 @@ def login(*_: Any, **__: Any) -> bool:
 
 def _require(what: str) -> Run:
     current = run()
-    if current is None:
-        raise ConfigError(f"rewind_logger.{what} needs a run that is open: call rewind_logger.init(...) first.")
-    return current
+    if current is not None:
+        return current
+    if _last is not None and _last._state == "forked":
+        return _last  # the parent's, which says that what is logged here is dropped: a data loader's worker goes on
+    import multiprocessing  # not before it is needed: it is heavy, and loaded where it matters
+
+    of_parent = multiprocessing.parent_process() is not None
+    raise ConfigError(
+        f"rewind_logger.{what} needs a run that is open: call rewind_logger.init(...) first."
+        + (" A run of the process that started this one is not open here." if of_parent else "")
+    )

@@ -22,6 +22,7 @@ from rewind_logger.sdk.artifacts.log import ArtifactLog
 from rewind_logger.sdk.artifacts.of_runs import LogsArtifacts
 from rewind_logger.sdk.config import Config
 from rewind_logger.sdk.disabled import NullWriter
+from rewind_logger.sdk.handle import Handle
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
 from rewind_logger.sdk.metadata import Labels, to_values
@@ -45,7 +46,7 @@ AFTER_UPLOADS_S = 10.0
 """How long at least, when that time went by before the rows had their turn."""
 
 
-class Run(LogsArtifacts, Summarized, Advising):
+class Run(LogsArtifacts, Summarized, Advising, Handle):
     """A run that is open for writing; `init` opens one.
 
     Every row is stamped with the run's clock, the training step `_step`: it never runs backwards, and runs are rewound

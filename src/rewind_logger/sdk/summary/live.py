@@ -69,6 +69,10 @@ class LiveSummary(Summary):
     _metrics: Metrics
     _looked_up: bool
 
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Copy or pickle the values alone, as a dict."""
+        return dict, (self.as_dict(),)
+
     def __getitem__(self, key: str) -> Any:
         self._look_up()
         value = copy.deepcopy(self._explicit[key]) if key in self._explicit else self._automatic([key])[key]
