@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import tracemalloc
 from collections.abc import Iterable
@@ -222,14 +223,14 @@ def test_a_writer_that_is_closed_before_its_store_is_back_leaves_its_rows(machin
 KEYS = [f"metric-{i}" for i in range(100)]
 
 
-def log_much(made: Writer, rows: Iterable[int]) -> int:
-    """Log wide rows; return how many bytes of memory were in use at most meanwhile."""
+def log_much(made: Writer, rows: Iterable[int], attempts: int) -> int:
+    """Log wide rows, and try in vain to flush them; return how many bytes of memory were in use at most meanwhile."""
     values: list[float | int | bool | str] = [0.5] * len(KEYS)
     tracemalloc.reset_peak()
     for step in rows:
         with made.lock:
             made.append_metrics(KEYS, values, step, None)
-    for _ in range(2):  # an attempt has a batch in memory, and so has what is told of the one before
+    for _ in range(attempts):  # each has a batch in memory, and so has what is told of the one before
         with pytest.raises(TransientStorageError):
             made.flush()
     return tracemalloc.get_traced_memory()[1]
@@ -245,10 +246,12 @@ def test_while_the_store_is_away_rows_wait_on_disk_and_not_in_memory(
     # Each its own error: one that is raised again and again keeps alive what it was raised through.
     faulty.plan = lambda request: Fault("before", TransientStorageError("The network is down."))
     tracemalloc.start()
+    gc.disable()  # what nobody needs any more goes at once
     try:
-        few = log_much(made, range(3_000))
-        many = log_much(made, range(3_000, 20_000))
+        few = log_much(made, range(3_000), attempts=2)
+        many = log_much(made, range(3_000, 20_000), attempts=10)
     finally:
+        gc.enable()
         tracemalloc.stop()
     on_disk = sum(path.stat().st_size for folder in journals(machine) for path in folder.glob("*.part"))
     assert on_disk > 15_000_000

@@ -90,9 +90,11 @@ class Flusher:
                 if self._answered >= mine:
                     return True
                 # An attempt that had begun before says nothing about the store as it is now.
-                failure = self._failure if self._attempted >= mine else None
-                if failure is not None and (deadline is None or not isinstance(failure, TransientStorageError)):
-                    raise failure
+                # No local name for it: its traceback will refer to this frame, and both to the rows of the attempt.
+                tried = self._attempted >= mine and self._failure is not None
+                if tried and (deadline is None or not isinstance(self._failure, TransientStorageError)):
+                    assert self._failure is not None
+                    raise self._failure
                 if self._ended:
                     if isinstance(self._failure, FencedError):
                         raise self._failure

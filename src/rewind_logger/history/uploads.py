@@ -11,7 +11,7 @@ from rewind_logger.format import names
 from rewind_logger.history import blobs
 from rewind_logger.history.journal import PASSING
 from rewind_logger.history.together import together
-from rewind_logger.storage.base import Storage
+from rewind_logger.storage.base import Storage, raise_first
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -51,9 +51,7 @@ class Uploads:
         for group in together(self._missing(found), lambda one: len(one[1]), TOGETHER_BYTES):
             outcomes = self._storage.put_each([(names.blob(digest), data) for digest, data in group])
             self._done.update(digest for (digest, _), error in zip(group, outcomes, strict=True) if error is None)
-            for error in outcomes:
-                if error is not None:
-                    raise error
+            raise_first(outcomes)
 
     def _missing(self, found: Mapping[str, bytes | Path]) -> Iterator[tuple[str, bytes]]:
         """Yield the blobs that the store may not have."""

@@ -97,10 +97,16 @@ def check_content(source: Path, expected: str | None, found: str | None) -> None
 def raise_first(outcomes: Iterable[T | Exception]) -> list[T]:
     """Return `outcomes`, or raise the first of them that is an error."""
     values: list[T] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-        values.append(outcome)
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            values.append(outcome)
+    finally:
+        # Else the error, by its traceback, and this frame hold each other and all that was to be written, for as long
+        # as the garbage collector takes to notice: many attempts at a store that is away.
+        del outcomes
+        outcome = None  # type: ignore[assignment]
     return values
 
 

@@ -299,11 +299,14 @@ class FaultyStorage(WrapperStorage):
             fault = self.plan(request) if self.plan is not None else None
         if self.latency:
             self._sleep(self.latency)
-        if fault is not None and fault.when == "before":
-            raise fault.error
-        yield
-        if fault is not None:
-            raise fault.error
+        try:
+            if fault is not None and fault.when == "before":
+                raise fault.error
+            yield
+            if fault is not None:
+                raise fault.error
+        finally:
+            del fault  # whose error refers to this frame
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
