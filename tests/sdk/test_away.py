@@ -11,13 +11,14 @@ import pytest
 from rewind_logger import Run, StorageError, TransientStorageError, init, open_store, sync
 from rewind_logger.history import flusher
 from rewind_logger.sdk import run as run_module
-from rewind_logger.storage import retry
+from rewind_logger.storage import remote, retry
 from tests.conftest import Bucket
 from tests.figures import count
-from tests.proxy import Proxy, Trouble, always, proxied
+from tests.proxy import Proxy, Request, Trouble, always, proxied
 from tests.servers import Answer, S3Server
 
 SLOW_DOWN = Answer.s3_error(503, "SlowDown", "Please reduce your request rate.")
+EXPIRED = Answer.s3_error(400, "ExpiredToken", "The provided token has expired.")
 QUIET: dict[str, Any] = {"console": False, "system_metrics": False}
 
 
@@ -195,3 +196,61 @@ def test_credentials_that_are_refused_at_the_start_are_an_error(proxy: Proxy, wh
     proxy.plan = always(Answer.s3_error(403, "AccessDenied"))
     with pytest.raises(StorageError, match="access was denied"):
         init(**where, id="a")
+
+
+def test_the_end_of_a_run_says_what_was_made_again(
+    proxy: Proxy, where: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with init(**where, id="a") as run:
+        begun = len(proxy.requests)
+        proxy.plan = lambda request: SLOW_DOWN if request.number in (begun, begun + 1) else None
+        run.log({"a": 1})
+        assert run.flush(60)
+    assert "run p/a finished at step 0. 2 requests had failed and were made again." in capsys.readouterr().err
+
+
+def test_credentials_that_expire_in_mid_run_are_looked_for_anew(
+    proxy: Proxy,
+    where: dict[str, Any],
+    bucket: Bucket,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "REOPENED_AFTER_S", 0.0)
+    found = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(found))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    options = {name: value for name, value in where["storage_options"].items() if name not in ("key", "secret")}
+    valid = "AKIAFIRST"
+
+    def write(key: str) -> None:
+        found.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s3cr3t-of-{key}\n")
+
+    def check(request: Request) -> Answer | None:
+        return None if f"Credential={valid}/" in request.headers["Authorization"] else EXPIRED
+
+    write(valid)
+    proxy.plan = check
+    run = init(**{**where, "storage_options": options}, id="a")
+    run.log({"a": 0})
+    assert run.flush(60)
+    valid = "AKIASECOND"
+    for i in range(1, 5):
+        run.log({"a": i})
+    with pytest.raises(StorageError, match="credentials have expired"):
+        run.flush()
+    run.log({"a": 5})
+    write(valid)
+    for _ in range(100):
+        try:
+            run.flush(60)
+            break
+        except StorageError:  # of an attempt that had begun with the old ones
+            continue
+    run.finish()
+    assert steps(where, bucket) == [(i, i) for i in range(6)]
+    went, came = outages(caplog)
+    assert (len(went), len(came)) == (1, 1)
+    assert not any("s3cr3t" in text for text in (caplog.text, *went, *came))

@@ -1,0 +1,94 @@
+"""While the end of a run waits for its store, people are told how much is left: not too often, and not for ever."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from rewind_logger.errors import TransientStorageError
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.sdk import run as run_module
+from rewind_logger.sdk import waiting as waiting_module
+from rewind_logger.sdk.run import Run
+from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.sdk.waiting import Waiting
+from rewind_logger.storage import open_storage
+from rewind_logger.storage.faults import Fault, FaultyStorage
+from rewind_logger.types import RunRef
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def wait(seconds: int) -> None:
+    """Wait so long, with 100 rows a second arriving."""
+    time = 0.0
+    with Waiting(lambda: f"{1000 - 100 * time:.0f} rows are still to come.", lambda: time) as waiting:
+        for _ in range(seconds):
+            time += 1.0
+            waiting()
+
+
+def test_where_a_line_stays_it_is_said_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    wait(30)
+    assert capsys.readouterr().err.splitlines() == [
+        "rewind-logger: 800 rows are still to come.",
+        "rewind-logger: -200 rows are still to come.",
+        "rewind-logger: -1200 rows are still to come.",
+    ]
+
+
+def test_a_short_wait_is_not_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    wait(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_one_line_changes_and_goes_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    wait(5)
+    lines = terminal.getvalue().split("\r\x1b[K")
+    assert lines[1:-1] == [f"rewind-logger: {left} rows are still to come." for left in (800, 700, 600, 500)]
+    assert lines[-1] == "" and "\n" not in terminal.getvalue()
+
+
+def test_nothing_is_said_to_who_wants_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_QUIET", "1")
+    wait(30)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_is_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    terminal.close()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    wait(5)
+    monkeypatch.setattr(sys, "stderr", None)
+    wait(5)
+
+
+def test_the_end_of_a_run_waits_for_a_bounded_time_and_says_how_many_rows_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting_module, "FIRST_S", 0.0)
+    monkeypatch.setattr(run_module, "FINISH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(run_module, "AFTER_UPLOADS_S", 0.0)
+    faulty = FaultyStorage(open_storage(tmp_path))
+    run = Run(RunSpec(storage=faulty, run=RunRef("p", "r1"), console=False, system_metrics=False))
+    run._open(OpenRequest())
+    assert run.flush(60)
+    faulty.plan = lambda request: Fault("before", TransientStorageError("The network is down."))
+    for i in range(1234):
+        run.log({"a": i})
+    run.finish()
+    said = capsys.readouterr().err.splitlines()
+    assert f"rewind-logger: run p/r1: 1,234 rows are still to come into {tmp_path}; waiting 0 s." in said
+    assert f"is kept in {tmp_path}/p/r1/j/" in said[-1]
+    assert said[-1].endswith(f"python -c \"import rewind_logger; rewind_logger.sync('{tmp_path}')\"")
