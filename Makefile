@@ -42,7 +42,7 @@ $(VENV)/.stamp: pyproject.toml
 	@touch $@
 
 $(VENV)/.stamp-clients: $(VENV)/.stamp
-	@$(PY) $(PIP_INSTALL) '$(TORCH)' -e '.[dev,lightning,s3,gcs,azure,sftp]'
+	@$(PY) $(PIP_INSTALL) '$(TORCH)' -e '.[dev,fuzz,lightning,s3,gcs,azure,sftp]'
 	@touch $@
 
 # Beside the environment of the tests, as one of them pins what another one needs. npm's come with a Node of PyPI where
@@ -70,6 +70,14 @@ test: lint ## Check the code and run the tests, a sample of each long matrix
 .PHONY: test-all
 test-all: lint $(VENV)/.stamp-clients $(SERVERS)/.stamp ## The same with the long matrices whole, on servers of each kind
 	@REWIND_LOGGER_TEST_SERVERS=1 $(PYTEST) -m '' -o faulthandler_timeout=600
+
+.PHONY: fuzz
+fuzz: $(VENV)/.stamp-clients ## Look for inputs that break a decoder, ten minutes for each of them
+	@for target in $$(ls tests/hostile/corpus); do \
+		mkdir -p .fuzz/$$target; \
+		PYTHONPATH=src:. $(PY) -m tests.hostile.fuzz $$target .fuzz/$$target tests/hostile/corpus/$$target \
+			-max_total_time=600 -max_len=8192 -timeout=20 -rss_limit_mb=4096 -artifact_prefix=.fuzz/; \
+	done
 
 .PHONY: lint
 lint: $(VENV)/.stamp ## Check style, types and the direction of imports

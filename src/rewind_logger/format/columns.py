@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, cast
@@ -18,6 +19,9 @@ FLOAT, INT, BOOL, STR = range(4)
 """What a point's `kind` says of its value."""
 
 _KINDS: dict[type, int] = {float: FLOAT, int: INT, bool: BOOL, str: STR}
+
+_DIGITS = re.compile("-?[0-9]{1,20}")
+"""Of an int that no double holds."""
 
 KeyIds = npt.NDArray[np.unsignedinteger[Any]]
 """For each point, the number of its key in a sorted list of keys."""
@@ -70,6 +74,49 @@ def split_values(
         if int(numbers[i]) != exact:
             texts[i] = str(exact)
     return kind, numbers, texts
+
+
+def check_points(points: pa.Table) -> None:
+    """Refuse points whose kind, value and text contradict each other.
+
+    Args:
+        points: A table with the columns `kind`, `value` and `text` of a segment.
+
+    Raises:
+        CorruptError: If some do.
+    """
+    for batch in points.select(["kind", "value", "text"]).to_batches():
+        kind, value, text = batch.columns
+        kinds = numbers(kind)
+        if not kinds.any():  # floats alone
+            if value.null_count:
+                raise CorruptError("Points that are floats have no value.")
+            continue
+        has_value, has_text = _valid(value), _valid(text)
+        number, is_text = numbers(value), kinds == STR
+        whole = (kinds == INT) | (kinds == BOOL)
+        limit = np.where(kinds == BOOL, 1.0, 2.0**64)
+        with np.errstate(invalid="ignore"):
+            wrong = (
+                (kinds < FLOAT)
+                | (kinds > STR)
+                | np.where(is_text, ~has_text, ~has_value)
+                | (whole & ~(np.abs(number) <= limit))
+            )
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise CorruptError(
+                f"A point has kind {kinds[at]}, value {value[at]} and text {str(text[at])[:40]!r}: that is no value."
+            )
+        for index in np.flatnonzero((kinds == INT) & has_text).tolist():
+            digits = text[index].as_py()
+            if not _DIGITS.fullmatch(digits) or not INT_MIN <= int(digits) <= INT_MAX:
+                raise CorruptError(f"A point that is an int has the text {digits[:40]!r}, which is none.")
+
+
+def _valid(values: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+    """Return for each value of an Arrow array whether there is one."""
+    return np.asarray(numbers(values.is_valid().cast(pa.int8())) != 0)
 
 
 def to_scalar(key: str, kind: int, value: float | None, text: str | None) -> Scalar:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -25,9 +27,14 @@ _END = struct.Struct("<I4s")
 _PARQUET_MAGIC = b"PAR1"
 _SEAL = struct.Struct("<4sII")
 _SEAL_MAGIC = b"RWND"
-_TYPES = {"int8": (1, 4), "int64": (2, 8), "double": (5, 8), "string": (6, None)}
-"""Of Arrow's types Parquet's physical type, and the bytes of a minimum or maximum."""
-_ZSTD = 6
+_SIZES = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: None}
+"""By Parquet's physical types the bytes of a value; that of fixed length (7) has it in the schema."""
+_REQUIRED, _REPEATED = 0, 2
+_MOST_NESTED = 64
+POINTS_A_BYTE, BYTES_A_BYTE = 2**11, 2**14
+"""What a byte of a file may stand for: a metric that is always zero reaches 400 points and 3,200 bytes."""
+MOST_POINTS, MOST_BYTES = 2**20, 2**31
+"""… beyond so many, for which no file is too short: one long text that repeats itself reaches 16,000 bytes."""
 _TAIL = 2**16
 """Bytes to read at first, in the hope that they hold the whole footer."""
 
@@ -80,53 +87,109 @@ def check_body(data: bytes, footer: bytes) -> None:
         raise CorruptError("This segment is damaged: the checksum of its content is wrong.")
 
 
-def check_columns(footer: bytes, schema: pa.Schema, body: int) -> None:
-    """Refuse a footer that does not describe columns as those of our files are.
+def check_columns(footer: bytes, body: int) -> None:
+    """Refuse a footer that contradicts itself, or describes columns as no writer does that is used here.
 
-    Of one that contradicts itself pyarrow makes what it likes: a column whose chunks are of another type than the
-    schema says ends the process.
+    Of one that does pyarrow makes what it likes: a column whose chunks are of another type than the schema says ends
+    the process.
 
     Args:
-        footer: What `read_footer` returned.
-        schema: The columns that there should be.
+        footer: What `read_footer` returned, or the end of another Parquet file.
         body: The size of what precedes the footer, in bytes.
 
     Raises:
-        CorruptError: If it is another.
+        CorruptError: If it is such a one.
     """
     try:
         described = thrift.read_struct(footer)
         if described.keys() & {8, 9}:
             raise ValueError("it is encrypted")
-        rows = sum(_check_group(group, schema, body) for group in described[4])
+        leaves = list(_leaves(described[2]))
+        rows = sum(_check_group(group, leaves, body) for group in described[4])
         if rows != described[3]:
             raise ValueError(f"it has {described[3]} rows, and its parts have {rows}")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CorruptError(f"Its footer is not one that this package writes ({error!r}).") from error
+        raise CorruptError(f"Its footer is not one that this package writes ({error!r:.200}).") from error
 
 
-def _check_group(group: Struct, schema: pa.Schema, body: int) -> int:
+def check_file(data: bytes) -> None:
+    """Check a whole Parquet file of another kind, such as a table that was logged, before pyarrow sees it.
+
+    Raises:
+        CorruptError: If it is none, or would take very much more memory than its size tells.
+    """
+    if len(data) < 12 or data[-4:] != _PARQUET_MAGIC:
+        raise CorruptError("It is no Parquet file, or one that was cut off.")
+    start = len(data) - _END.size - _END.unpack(data[-_END.size :])[0]
+    if start < 4:
+        raise CorruptError("It is no Parquet file: it is smaller than its own footer.")
+    check_columns(data[start:], start)
+    described = thrift.read_struct(data[start:])
+    sizes = [column[3].get(6, 0) for group in described[4] for column in group[1]]
+    if described[3] > len(data) * POINTS_A_BYTE + MOST_POINTS or sum(sizes) > len(data) * BYTES_A_BYTE + MOST_BYTES:
+        raise CorruptError(f"Its {len(data)} bytes claim to be {described[3]} rows of {sum(sizes)} bytes.")
+
+
+class _Leaf(NamedTuple):
+    """A column as the schema says."""
+
+    path: list[bytes]
+    kind: int
+    """Parquet's physical type."""
+    size: int | None
+    """Bytes of a value; None where they differ."""
+    definitions: int
+    """Levels of definition: how many of the nodes on the way are not required."""
+    repetitions: int
+    """Levels of repetition: how many of them are repeated."""
+
+
+def _leaves(elements: list[Struct]) -> Iterator[_Leaf]:
+    """Yield the columns of a schema, which lists its nodes from the root on, each before its children."""
+    at = 0
+
+    def walk(path: list[bytes], definitions: int, repetitions: int) -> Iterator[_Leaf]:
+        nonlocal at
+        if len(path) > _MOST_NESTED:
+            raise ValueError("its columns are nested too deeply")
+        node = elements[at]
+        at += 1
+        below = path if at == 1 else [*path, node[4]]
+        if at > 1:
+            definitions += node[3] != _REQUIRED
+            repetitions += node[3] == _REPEATED
+        if 1 in node:
+            yield _Leaf(below, node[1], _SIZES.get(node[1], node.get(2)), definitions, repetitions)
+        for _ in range(min(node.get(5, 0), len(elements)) if 1 not in node else 0):
+            yield from walk(below, definitions, repetitions)
+
+    yield from walk([], 0, 0)
+    if at != len(elements):
+        raise ValueError("its schema has nodes that belong to no column")
+
+
+def _check_group(group: Struct, leaves: list[_Leaf], body: int) -> int:
     """Check one row group; return how many rows it has."""
     rows: int = group[3]
-    if not 0 <= rows < 2**31 or len(group[1]) != len(schema):
+    if not 0 <= rows < 2**31 or len(group[1]) != len(leaves):
         raise ValueError(f"a row group has {rows} rows and {len(group[1])} columns")
-    for column, field in zip(group[1], schema, strict=True):
+    for column, leaf in zip(group[1], leaves, strict=True):
         if column.keys() & {1, 8, 9}:
             raise ValueError("a column lies elsewhere, or is encrypted")
         found = column[3]
-        kind, size = _TYPES[str(field.type)]
-        named = [field.name.encode()]
-        if (found[1], found[3], found[4], found[5]) != (kind, named, _ZSTD, rows):
-            raise ValueError(f"the column {field.name!r} is not what it should be")
+        if (found[1], found[3]) != (leaf.kind, leaf.path) or (not leaf.repetitions and found[5] != rows):
+            raise ValueError(f"the column {leaf.path} is not what the schema says")
         start = min(found[9], found.get(11, found[9]))
         if rows and not 4 <= start < start + found[7] <= body:
-            raise ValueError(f"the column {field.name!r} lies outside of the file")
+            raise ValueError(f"the column {leaf.path} lies outside of the file")
         limits = found.get(12, {})
-        if size is not None and any(len(limits[i]) != size for i in (1, 2, 5, 6) if i in limits):
-            raise ValueError(f"the column {field.name!r} has limits of another type")
+        if leaf.size is not None and any(len(limits[i]) != leaf.size for i in (1, 2, 5, 6) if i in limits):
+            raise ValueError(f"the column {leaf.path} has limits of another type")
         sizes = found.get(16, {})
-        if sizes.get(2) or len(sizes.get(3) or ()) not in (0, 1 + field.nullable):
-            raise ValueError(f"the column {field.name!r} has levels that it cannot have")
+        if len(sizes.get(2) or ()) not in (0, 1 + leaf.repetitions) or (
+            len(sizes.get(3) or ()) not in (0, 1 + leaf.definitions)
+        ):
+            raise ValueError(f"the column {leaf.path} has levels that it cannot have")
     return rows
 
 

@@ -30,6 +30,7 @@ from rewind_logger.format.columns import (
     STR,
     KeyIds,
     array,
+    check_points,
     narrowest,
     number_keys,
     numbers,
@@ -37,7 +38,16 @@ from rewind_logger.format.columns import (
     strings,
     to_scalar,
 )
-from rewind_logger.format.footer import check_body, check_columns, protect, read_footer
+from rewind_logger.format.footer import (
+    BYTES_A_BYTE,
+    MOST_BYTES,
+    MOST_POINTS,
+    POINTS_A_BYTE,
+    check_body,
+    check_columns,
+    protect,
+    read_footer,
+)
 from rewind_logger.format.version import FORMAT_VERSION, check_version
 from rewind_logger.types import Row, Scalar
 
@@ -86,11 +96,6 @@ MAX_GROUP_POINTS = 8 * MIN_GROUP_POINTS
 """… and here even within a key, so that whoever reads a segment needs to hold no more than this."""
 
 METADATA_KEY = b"rewind_logger"
-
-_POINTS_A_BYTE, _BYTES_A_BYTE = 2**11, 2**14
-"""What a byte of a file may stand for: a metric that is always zero reaches 400 points and 3,200 bytes."""
-_MOST_POINTS, _MOST_BYTES = 2**20, 2**31
-"""… beyond so many, for which no file is too short: one long text that repeats itself reaches 16,000 bytes."""
 
 _OPTIONS: dict[str, Any] = {
     "version": "2.6",
@@ -255,6 +260,8 @@ def decode(
             table = table.filter(pc.is_in(table.column("key"), wanted))
         table = table.select(schema.names).cast(schema)
         table.validate(full=True)  # that texts are UTF-8, for one: pyarrow does not look on its own
+        if {"kind", "value", "text"} <= set(schema.names):
+            check_points(table)
         return table
 
 
@@ -349,9 +356,9 @@ def _open(source: bytes | BinaryIO) -> tuple[pq.ParquetFile, SegmentInfo]:
     # Once it is decompressed it is too late: look before.
     length, points = handle.size(), metadata.num_rows
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    if not 0 <= points <= length * _POINTS_A_BYTE + _MOST_POINTS or size > length * _BYTES_A_BYTE + _MOST_BYTES:
+    if not 0 <= points <= length * POINTS_A_BYTE + MOST_POINTS or size > length * BYTES_A_BYTE + MOST_BYTES:
         raise CorruptError(f"This is no segment: its {length} bytes claim to be {points} points of {size} bytes.")
-    check_columns(footer, SCHEMA, length - len(footer))
+    check_columns(footer, length - len(footer))
     file = pq.ParquetFile(
         handle, metadata=metadata, page_checksum_verification=not whole, pre_buffer=True, read_dictionary=["key"]
     )

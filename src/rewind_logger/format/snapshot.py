@@ -85,7 +85,7 @@ def decode(data: bytes) -> Snapshot:
         size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if not metadata.schema.to_arrow_schema().equals(SCHEMA) or size > len(data) * _MOST_BYTES_A_BYTE + _MOST_BYTES:
             raise CorruptError(f"This is no snapshot: it has the columns {metadata.schema.names}, of {size} bytes.")
-        check_columns(footer, SCHEMA, len(data) - len(footer))
+        check_columns(footer, len(data) - len(footer))
         table = pq.ParquetFile(handle, metadata=metadata, pre_buffer=False).read(use_threads=False)
         table = table.replace_schema_metadata(None)
         table.validate(full=True)

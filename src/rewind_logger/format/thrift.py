@@ -72,6 +72,8 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
 
 def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
     """Return a list and where it ends."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
     size, kind, at = data[at] >> 4, data[at] & 15, at + 1
     if size == 15:
         size, at = _varint(data, at)

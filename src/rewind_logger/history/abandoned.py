@@ -184,7 +184,7 @@ def is_abandoned(root: Path | None, nonce: str) -> bool | None:
     try:
         # Over a network the locks of others may not be seen; and a journal that could not be locked says no host.
         return True if json.loads(found[1])["host"] == socket.gethostname() else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -200,6 +200,6 @@ def _about(fd: int, folder: Path) -> dict[str, Any] | None:
     except FormatVersionError as error:
         LOG.warning("%s Until then its rows are left there.", error)
         return None
-    except (CorruptError, ValueError, AttributeError):
+    except (CorruptError, ValueError, AttributeError, RecursionError):
         return {}  # a word that was cut short: its parts say what they are
     return fields

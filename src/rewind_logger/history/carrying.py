@@ -105,7 +105,7 @@ def named(text: str) -> Iterator[tuple[str, int | None]]:
     """Yield the blobs that a JSON text names: the digest, and the size in bytes if it says one."""
     try:
         waiting: list[Any] = [json.loads(text)]
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     while waiting:
         value = waiting.pop()

@@ -133,6 +133,13 @@ class Part:
         return [place.folder / self.name for place in self.places]
 
 
+def _flush(value: object) -> int:
+    """Return the number of a flush, which becomes part of a name."""
+    if type(value) is not int or not 0 <= value < 10**18:
+        raise ValueError("a flush has no number")
+    return value
+
+
 def parse_part(start: int, *data: bytes, steps_given: bool = False) -> Batch:
     """Return the batch in the bytes of a part, of each up to a torn tail, or up to a damage.
 
@@ -154,7 +161,7 @@ def parse_part(start: int, *data: bytes, steps_given: bool = False) -> Batch:
         decoded = frames.decode(payload)
         try:
             if isinstance(decoded, dict):
-                flushes = {str(stream): int(flush) for stream, flush in decoded["flush"].items()}
+                flushes = {str(stream): _flush(flush) for stream, flush in decoded["flush"].items()}
                 unopened = unopened or decoded.get("unopened") is True
                 given = given or decoded.get("steps_given") is True
             elif isinstance(decoded, frames.Keys):

@@ -62,7 +62,7 @@ def _about(journal: Path) -> dict[str, object]:
     """Return what a journal says of itself, nothing where it is this process's own."""
     try:
         found = json.loads(locks.read(journal / OWNER) or b"{}")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from rewind_logger.errors import ConfigError, CorruptError, PositionError
 from rewind_logger.history.reader import RangeFile
@@ -20,7 +22,7 @@ from rewind_logger.lightning.position import position_of_checkpoint
 from rewind_logger.storage import Storage, open_storage
 from rewind_logger.types import Position
 
-MOST_INDEX_BYTES = 1 << 30
+MOST_INDEX_BYTES = 1 << 28
 """An index larger than this is not read."""
 
 
@@ -101,13 +103,15 @@ def read_source(
 
 _UNREADABLE = (
     zipfile.BadZipFile,
-    pickle.UnpicklingError,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
     ValueError,
     TypeError,
     AttributeError,
     LookupError,
     EOFError,
-    RecursionError,
+    struct.error,
 )
 """What a file that is no checkpoint, or a damaged one, makes the readers below raise."""
 
@@ -119,7 +123,7 @@ def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
             found = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
             if len(found) != 1 or found[0].file_size > MOST_INDEX_BYTES:
                 raise CorruptError(f"{path} is no checkpoint: its archive has no index.")
-            return _Index(io.BytesIO(archive.read(found[0]))).load()
+            index = _limited(archive, found[0])
     except FileNotFoundError:
         raise ConfigError(f"There is no checkpoint {path}.") from None
     except IsADirectoryError:
@@ -130,6 +134,29 @@ def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
         raise
     except _UNREADABLE as error:
         raise CorruptError(f"{path} cannot be read as a checkpoint: {error}.") from error
+    return read_index(index, path)
+
+
+def read_index(data: bytes, path: str) -> Any:
+    """Return the object in the index of a checkpoint, as `_Index` reads it.
+
+    Raises:
+        CorruptError: If it is none; the message names `path`.
+    """
+    try:
+        return _Index(io.BytesIO(data)).load()
+    except Exception as error:  # what a pickle makes of nonsense is anybody's guess
+        shown = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CorruptError(f"{path} cannot be read as a checkpoint ({shown}).") from error
+
+
+def _limited(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return the index, and no more of it than it may have, whatever the archive says of its size."""
+    with archive.open(info) as file:
+        data = file.read(MOST_INDEX_BYTES + 1)
+    if len(data) > MOST_INDEX_BYTES:
+        raise ValueError(f"its index has more than {MOST_INDEX_BYTES:,} bytes")
+    return data
 
 
 def _open(path: str, storage_options: Mapping[str, Any] | None) -> BinaryIO:
@@ -186,8 +213,19 @@ class _Nothing:
         """Take an item of a set."""
 
 
-class _Index(pickle.Unpickler):
-    """Reads the plain values of a checkpoint. Nothing that the file names is imported or called."""
+class _Index(pickle._Unpickler):
+    """Reads the plain values of a checkpoint. Nothing that the file names is imported or called.
+
+    Not the one in C: four bytes make it clear 32 GiB of memory for what it is to remember.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = pickle._Unpickler.dispatch.copy()
+
+    def load_bytearray8(self) -> None:
+        """Refuse what makes room for as many bytes as it says; no checkpoint has it."""
+        raise ValueError("it holds a bytearray")
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the one class that is plain, and `_Nothing` for every other."""

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rewind_logger.errors import CorruptError, FormatVersionError
+from rewind_logger.format import names
+from rewind_logger.format.documents import MAX_CLOCK
 from rewind_logger.types import Position, RunRef
 
 KEY = "rewind_logger"
@@ -76,7 +78,7 @@ def read(checkpoint: Mapping[str, Any]) -> list[Mark]:
                 f"to {MARK_VERSION}): upgrade it with `pip install -U rewind-logger`."
             )
         return [_mark(fields) for fields in held["marks"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CorruptError(
             f"What the checkpoint holds under {KEY!r} is no mark of Rewind Logger: {error!r}."
         ) from error
@@ -87,5 +89,8 @@ def _mark(fields: Mapping[str, Any]) -> Mark:
     for name, field in Mark.__dataclass_fields__.items():
         wanted = {"str": str, "int": int, "bool": bool}[str(field.type)]
         if type(known[name]) is not wanted:
-            raise TypeError(f"{name} is {known[name]!r}")
+            raise TypeError(f"{name} is no {field.type}")
+    if not all(0 <= known[name] <= MAX_CLOCK for name in ("revision", "claim", "next_step")):
+        raise ValueError("it names a place that no run has")
+    names.parse_run(f"{known['project']}/{known['run_id']}")
     return Mark(**known)

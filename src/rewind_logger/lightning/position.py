@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rewind_logger.errors import CorruptError
+from rewind_logger.format.documents import MAX_CLOCK
+
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
@@ -120,6 +123,18 @@ def position_of_checkpoint(checkpoint: Mapping[str, Any], accumulate_grad_batche
         too high, which keeps no row too many, for a checkpoint that an exception saved between two batches of an
         epoch in which a validation ran: its loop state is that of the validation's end.
     """
+    try:
+        position = _position(checkpoint, accumulate_grad_batches)
+        if position is None or 0 <= position <= MAX_CLOCK:
+            return position
+        error: Exception = ValueError("its position is no step")
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as caught:
+        error = caught
+    raise CorruptError(f"The checkpoint's loop state is not one that Lightning saves: {error!r:.200}.") from error
+
+
+def _position(checkpoint: Mapping[str, Any], accumulate_grad_batches: int | None) -> int | None:
+    """Return the same, or raise what comes of a loop state that is none."""
     loops = checkpoint.get("loops")
     fit_loop = loops.get("fit_loop") if isinstance(loops, Mapping) else None
     if not isinstance(fit_loop, Mapping) or "epoch_loop.batch_progress" not in fit_loop:

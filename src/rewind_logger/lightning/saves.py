@@ -11,6 +11,7 @@ from rewind_logger.history import reader
 from rewind_logger.history.view import resolve
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.position import checkpoint_info, row_pending
+from rewind_logger.sdk import told
 from rewind_logger.sdk.run import Run
 from rewind_logger.storage.redact import public_url
 
@@ -74,8 +75,8 @@ class Saves:
             StorageError: If the store fails.
         """
         rows = reader.read_rows(run._storage, resolve(run._storage, run._ref), "checkpoints")
-        told = [json.loads(str(text)) for row in rows for name, text in row.values.items() if name == "path"]
-        return any(one["nonce"] == mark.nonce and one.get(SETTLED) for one in told)
+        texts = [text for row in rows for name, text in row.values.items() if name == "path"]
+        return any(one.get("nonce") == mark.nonce and one.get(SETTLED) for one in map(_fields, texts))
 
     def saved(self, run: Run, trainer: Trainer, next_step: int, saver: Any) -> None:
         """Add the path of a checkpoint that a `ModelCheckpoint` has just written.
@@ -125,3 +126,12 @@ def _relative(path: str, store: str) -> str:
     else:
         path, root = os.path.realpath(path), f"{os.path.realpath(store)}/"
     return "./" + path[len(root) :] if path.startswith(root) else path
+
+
+def _fields(text: object) -> dict[str, Any]:
+    """Return the JSON object in a text, an empty one if it is none."""
+    try:
+        found = told.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -8,12 +8,12 @@ with `./` is relative to the store.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rewind_logger.errors import CorruptError
+from rewind_logger.sdk import told
 from rewind_logger.types import Row
 
 
@@ -47,30 +47,40 @@ def checkpoints(rows: Iterable[Row], store: str) -> list[Checkpoint]:
         CorruptError: If a row is not as described above.
     """
     marks: dict[str, dict[str, Any]] = {}
+    found: dict[str, Checkpoint] = {}
     for row in rows:
         for name, text in row.values.items():
             try:
-                told: dict[str, Any] = json.loads(str(text)) if name in ("mark", "path") else {}
+                if name not in ("mark", "path"):
+                    continue
+                fields: dict[str, Any] = told.loads(text)
+                nonce = told.text(fields["nonce"])
                 if name == "mark":
-                    marks.setdefault(str(told["nonce"]), {}).update(told)
-                elif name == "path" and told["nonce"] in marks:
-                    marks[told["nonce"]].update({key: value for key, value in told.items() if value is not None})
-            except (TypeError, KeyError, ValueError) as error:
+                    marks.setdefault(nonce, {}).update(fields)
+                elif nonce in marks:
+                    marks[nonce].update({key: value for key, value in fields.items() if value is not None})
+                else:
+                    continue
+                found[nonce] = _checkpoint(marks[nonce], store)
+            except (TypeError, LookupError, ValueError, AttributeError, OverflowError) as error:
                 raise CorruptError(
                     f"A checkpoint of step {row.clock} has a {name} that is damaged: {error}."
                 ) from error
-    return [
-        Checkpoint(
-            path=_resolved(mark.get("path") or mark.get("loaded"), store),
-            next_step=mark["next_step"],
-            global_step=mark.get("global_step"),
-            epoch=mark.get("epoch"),
-            score=mark.get("score"),
-            monitor=mark.get("monitor"),
-            revision=mark.get("revision"),
-        )
-        for mark in marks.values()
-    ]
+    return list(found.values())
+
+
+def _checkpoint(mark: Mapping[str, Any], store: str) -> Checkpoint:
+    """Return what is known of one, or raise a ValueError or its like."""
+    score = mark.get("score")
+    return Checkpoint(
+        path=_resolved(told.optional_text(mark.get("path") or mark.get("loaded")), store),
+        next_step=told.whole(mark["next_step"]),
+        global_step=told.optional_whole(mark.get("global_step")),
+        epoch=told.optional_whole(mark.get("epoch")),
+        score=None if score is None else float(score),
+        monitor=told.optional_text(mark.get("monitor")),
+        revision=told.optional_whole(mark.get("revision")),
+    )
 
 
 def _resolved(path: str | None, store: str) -> str | None:

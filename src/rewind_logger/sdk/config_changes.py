@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from rewind_logger.errors import CorruptError
+from rewind_logger.sdk import told
 from rewind_logger.sdk.provenance.openings import openings
 from rewind_logger.types import OPENING_CLOCK, Row
 
@@ -47,11 +47,11 @@ def config_changes(rows: Iterable[Row]) -> list[ConfigChange]:
         if "config" not in row.values:
             continue
         try:
-            given = dict(json.loads(str(row.values["config"])))
+            given = dict(told.loads(row.values["config"]))
         except (TypeError, ValueError) as error:
             raise CorruptError(f"An event of step {row.clock} has a config that is no JSON: {error}.") from error
         step = None if row.clock == OPENING_CLOCK else row.clock
-        time = datetime.fromtimestamp(row.time_ms / 1000, timezone.utc)
+        time = told.moment_of(row.time_ms)
         for key, value in given.items():
             if key not in present or present[key] != value or type(present[key]) is not type(value):
                 present[key] = value

@@ -6,12 +6,12 @@ top-level keys. Rows of an opening bear the clock -1 and survive every cut; a ro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rewind_logger.errors import ConfigError, CorruptError
+from rewind_logger.sdk import told
 from rewind_logger.sdk.plain import Json, dumps, plain
 from rewind_logger.types import Row, Scalar
 
@@ -77,11 +77,11 @@ def fold(rows: Iterable[Row]) -> Metadata:
         for name, text in row.values.items():
             try:
                 if name == "config":
-                    config.update(json.loads(str(text)))
+                    config.update(told.loads(text))
                 elif name in known:
-                    labels[name] = json.loads(str(text))
+                    labels[name] = getattr(Labels(**{name: told.loads(text)}), name)
             except (TypeError, ValueError) as error:
-                raise CorruptError(f"An event of step {row.clock} has a {name} that is no JSON: {error}.") from error
+                raise CorruptError(f"An event of step {row.clock} has a {name} that is none: {error}.") from error
     return Metadata(config=config, labels=Labels(**labels))
 
 

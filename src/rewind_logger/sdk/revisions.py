@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
+from rewind_logger.format import names
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.provenance.openings import Opening, opening_of
@@ -153,14 +154,18 @@ def revisions(storage: Storage, view: View) -> Revisions:
 def lineage(storage: Storage, view: View) -> list[str]:
     """Return what a revision was made of, oldest first, the revision itself last."""
     record = view.record
+    seen = {str(view.run)}
     chain = [f"{view.run}@{record.number}"]
     while record.parent is not None:
         name, number = record.parent
         chain.append(f"{name}@{number}" + ("" if record.cut is None else f"?_step={record.cut - 1}"))
         if name != str(view.run):
             parts = name.split("/")
-            if not (2 <= len(parts) <= 3 and all(parts)) or ":" in name:  # a URL or a path: it lies in another store
+            if not (2 <= len(parts) <= 3 and all(map(names.is_name, parts))):  # a URL or a path: it is in another store
                 break
+            if name in seen:  # nobody is their own ancestor
+                break
+            seen.add(name)
             try:
                 view = resolve(storage, RunRef("/".join(parts[:-1]), parts[-1]))
             except (RunNotFoundError, CorruptError):  # it was deleted, or is damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rewind_logger.errors import ArtifactNotFoundError, ConfigError
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
+from rewind_logger.sdk import told
 from rewind_logger.sdk.artifacts import downloading
 from rewind_logger.sdk.artifacts.draft import Draft
 from rewind_logger.sdk.artifacts.drafted import Drafted
@@ -187,7 +188,7 @@ class Artifact(Drafted):
     @property
     def created(self) -> datetime:
         """When it was logged, in UTC."""
-        return datetime.fromtimestamp(self._version().time_ms / 1000, timezone.utc)
+        return told.moment_of(self._version().time_ms)
 
     def is_draft(self) -> bool:
         """Whether it is not logged yet."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewind_logger.errors import CorruptError
+from rewind_logger.sdk import told
 from rewind_logger.sdk.artifacts.names import LATEST, is_name, parse_version
 from rewind_logger.sdk.plain import Json
 from rewind_logger.types import Row, Scalar
@@ -95,7 +96,7 @@ class Versions:
             if key not in ("logged", "aliases", "used"):
                 continue
             try:
-                fields = json.loads(str(text))
+                fields = told.loads(text)
                 if key == "logged":
                     found = self._log(fields, row)
                 elif key == "aliases":
@@ -104,7 +105,7 @@ class Versions:
                     found = _version(fields, fields["version"], row)
                     if all(found.manifest != other.manifest or found.label != other.label for other in self.used):
                         self.used.append(found)
-            except (TypeError, KeyError, ValueError, AttributeError) as error:
+            except (TypeError, LookupError, ValueError, AttributeError) as error:
                 if isinstance(error, CorruptError):
                     raise
                 raise CorruptError(f"The row of an artifact at step {row.clock} is damaged: {error!r}.") from error
@@ -124,7 +125,7 @@ class Versions:
 
     def _realias(self, fields: Mapping[str, Any]) -> None:
         """Find the version that a row of aliases means; one that was cut off has none any more."""
-        name, number, manifest = _checked(fields["name"]), fields["version"], fields["manifest"]["sha256"]
+        name, number, manifest = _checked(fields["name"]), told.whole(fields["version"]), fields["manifest"]["sha256"]
         versions = self.by_name.get(name, [])
         same = [version.number for version in versions if version.manifest == manifest]
         if same:
@@ -185,22 +186,20 @@ def _checked(name: object) -> str:
 
 def _version(fields: Mapping[str, Any], number: int, row: Row) -> Version:
     """Read what `logged` and `used` rows have in common."""
-    if type(number) is not int or number < 0:
-        raise ValueError(f"{number!r} is no version")
     return Version(
         name=_checked(fields["name"]),
-        type=str(fields["type"]),
-        number=number,
-        manifest=str(fields["manifest"]["sha256"]),
-        size=int(fields["size"]),
-        files=int(fields["files"]),
-        description=fields.get("description"),
+        type=told.text(fields["type"]),
+        number=told.whole(number),
+        manifest=told.text(fields["manifest"]["sha256"]),
+        size=told.whole(fields["size"]),
+        files=told.whole(fields["files"]),
+        description=told.optional_text(fields.get("description")),
         metadata=dict(fields.get("metadata") or {}),
-        run=fields.get("run"),
-        revision=fields.get("revision"),
+        run=told.optional_text(fields.get("run")),
+        revision=told.optional_whole(fields.get("revision")),
         step=row.clock,
         time_ms=row.time_ms,
-        store=fields.get("store"),
+        store=told.optional_text(fields.get("store")),
     )
 
 

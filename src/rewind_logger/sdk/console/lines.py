@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -109,7 +110,7 @@ class ConsoleHistory:
         texts: dict[tuple[int, int], _Line] = {}
         numbers: dict[tuple[int, int], int] = {}
         for entry, row, key, clock, time_ms, value, text in zip(*columns, strict=True):
-            if key == "line":
+            if key == "line" and value is not None and math.isfinite(value):
                 numbers[entry, row] = int(value)
             elif key in self._sources and text is not None:
                 texts[entry, row] = _Line(clock, time_ms, key, text)

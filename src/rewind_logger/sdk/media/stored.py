@@ -7,6 +7,7 @@ import os
 import re
 import wave
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rewind_logger.errors import ConfigError, CorruptError
+from rewind_logger.errors import ConfigError, CorruptError, RewindError
 from rewind_logger.format import names
 from rewind_logger.format.columns import numbers
 from rewind_logger.history import blobs
@@ -27,6 +28,11 @@ from rewind_logger.storage.descriptor import replacing
 _decode = msgspec.json.Decoder().decode
 
 _UNFIT = re.compile(r"[^\w.-]+")
+_SHOWN_KEY = 50
+"""Characters of a key, and of a format, that a file name has."""
+
+MOST_ARRAY_BYTES = 2 << 30
+"""A film is not decoded into more: a small file can claim any size."""
 
 
 class Counts(NamedTuple):
@@ -53,11 +59,18 @@ class StoredMedia:
         """When it was logged, in seconds since 1970-01-01 UTC."""
         self.index: int = index
         """Its place in the list that was logged, 0 without one."""
-        if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+        if not (
+            isinstance(record, dict)
+            and isinstance(record.get("type"), str)
+            and isinstance(record.get("format", ""), str)
+            and (record.get("size") is None or type(record["size"]) is int)
+            and isinstance(record.get("media_columns", []), list)
+        ):
             raise CorruptError(f"{self._named} is damaged: its row does not say what it is.")
         self.kind: str = record.pop("type")
         """image, table, histogram, text, html, audio or video."""
-        self.caption: str | None = record.pop("caption", None)
+        caption = record.pop("caption", None)
+        self.caption: str | None = caption if isinstance(caption, str) else None
         """The text to show with it."""
         self.metadata: dict[str, Any] = record
         """What else is known of it: `format`, `size` in bytes, `sha256`, and for an image `width` and `height`, for a
@@ -100,8 +113,10 @@ class StoredMedia:
         """
         target = Path(path)
         if target.is_dir():
-            name = _UNFIT.sub("_", self.key).lstrip(".") or "media"
-            target /= f"{name}_{self.step}_{self.index}.{self.metadata.get('format', 'txt')}"
+            # Both are what somebody may have written: no part of them leads to another folder.
+            name = _UNFIT.sub("_", self.key[:_SHOWN_KEY]).lstrip(".") or "media"
+            suffix = _UNFIT.sub("_", self.metadata.get("format", "txt")[:_SHOWN_KEY])
+            target /= f"{name}_{self.step}_{self.index}.{suffix}"
         if "text" in self.metadata:
             with replacing(target) as temporary:
                 temporary.write_bytes(self.read())
@@ -120,9 +135,12 @@ class StoredMedia:
         """
         if self.kind != "image" and self.metadata.get("format") != "gif":
             raise self._is_no("picture", "to_pil")
-        picture = pillow().open(io.BytesIO(self.read()))
-        picture.load()
-        return picture
+        data = self.read()
+        library = pillow()
+        with self._whole():
+            picture = library.open(io.BytesIO(data))
+            picture.load()
+            return picture
 
     def to_numpy(self) -> Any:
         """Return it as numbers.
@@ -138,9 +156,13 @@ class StoredMedia:
         if self.kind == "image":
             return np.asarray(self.to_pil())
         if self.metadata.get("format") == "gif":
-            return _frames(self.to_pil())
+            film = self.to_pil()
+            with self._whole():
+                return _frames(film)
         if self.metadata.get("format") == "wav":
-            return _samples(self.read())
+            data = self.read()
+            with self._whole():
+                return _samples(data)
         raise self._is_no("array", "to_numpy")
 
     def to_table(self) -> Table:
@@ -165,9 +187,11 @@ class StoredMedia:
         if column not in self.metadata.get("media_columns", ()):
             raise self._is_no(f"table with media in a column {column!r}", "media")
         items = []
-        for row, text in enumerate(self.to_table().to_arrow()[column].to_pylist()):
-            found = _records(text) if text is not None else []
-            items += [self._within(column, row, record) for record in found]
+        table = self.to_table().to_arrow()
+        with self._whole():
+            for row, text in enumerate(table[column].to_pylist()):
+                found = _records(text) if text is not None else []
+                items += [self._within(column, row, record) for record in found]
         return MediaList(items)
 
     def to_text(self) -> str:
@@ -178,12 +202,24 @@ class StoredMedia:
         """
         if self.kind not in ("text", "html"):
             raise self._is_no("text", "to_text")
-        return self.read().decode()
+        with self._whole():
+            return self.read().decode()
 
     def _within(self, column: str, row: int, record: Any) -> StoredMedia:
         """Return an item of one of its cells."""
         time_ms = round(self.timestamp * 1000)
         return StoredMedia(self._storage, self._run, f"{self.key}/{column}", self.step, time_ms, row, record)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Say of a file that cannot be decoded that it is damaged, whatever the decoder says."""
+        try:
+            yield
+        except RewindError:
+            raise
+        except Exception as error:
+            shown = f"{type(error).__name__}: {str(error)[:200]}"
+            raise CorruptError(f"The {self.kind} {self._named} cannot be decoded ({shown}).") from error
 
     @property
     def _named(self) -> str:
@@ -229,7 +265,7 @@ class MediaList(Sequence[StoredMedia]):
         for key, clock, time_ms, text in zip(keys, clocks, times, texts, strict=True):
             try:
                 found = _records(text)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise CorruptError(f"{key!r} of step {clock} of run {run} is damaged: {error}") from error
             items += [
                 StoredMedia(storage, run, key, clock, time_ms, index, record) for index, record in enumerate(found)
@@ -275,6 +311,17 @@ def histogram_arrays(items: Sequence[StoredMedia], *, one: bool = False) -> Coun
     """
     if not items or any(item.kind != "histogram" for item in items):
         raise ConfigError("to_numpy() of several takes histograms only: choose their keys, as in media(['weights']).")
+    try:
+        return _histograms(items, one)
+    except ConfigError:
+        raise
+    except Exception as error:  # numpy's, of what is no number
+        shown = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CorruptError(f"A histogram of {items[0]._named} is damaged: {shown}") from error
+
+
+def _histograms(items: Sequence[StoredMedia], one: bool) -> Counts:
+    """Return the same, or raise what comes of histograms that are none."""
     bins = {len(item.metadata["counts"]) for item in items}
     if len(bins) > 1:
         raise ConfigError(f"Histograms of {sorted(bins)} bins are no single array: choose the keys of some of them.")
@@ -291,6 +338,9 @@ def histogram_arrays(items: Sequence[StoredMedia], *, one: bool = False) -> Coun
 
 def _frames(picture: Any) -> npt.NDArray[np.uint8]:
     frames = []
+    width, height = picture.size
+    if 3 * width * height * picture.n_frames > MOST_ARRAY_BYTES:
+        raise CorruptError(f"It has {picture.n_frames:,} pictures of {width} × {height}, which is too many to hold.")
     for index in range(picture.n_frames):
         picture.seek(index)
         frames.append(np.asarray(picture.convert("RGB")))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import numpy as np
 
-from rewind_logger.errors import ConfigError, CorruptError, LogValueError
+from rewind_logger.errors import ConfigError, CorruptError, LogValueError, RewindError
 from rewind_logger.sdk import frames
 from rewind_logger.sdk.media.arrays import is_array, to_array
 from rewind_logger.sdk.media.media import Attach, Encoded, Media, check_size
@@ -152,10 +152,18 @@ class Table(Media):
             CorruptError: If the bytes are no Parquet file.
         """
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+        from rewind_logger.format.footer import check_file
+
         try:
-            return cls(data=parquet.read_table(arrow.BufferReader(data)))
-        except arrow.ArrowException as error:
-            raise CorruptError(f"The table is no Parquet file: {error}") from error
+            check_file(data)
+            table = parquet.read_table(arrow.BufferReader(data), use_threads=False)
+            table.validate(full=True)
+            return cls(data=table)
+        except RewindError:
+            raise
+        except Exception as error:  # the many that pyarrow has for damaged bytes
+            shown = f"{type(error).__name__}: {str(error)[:200]}"
+            raise CorruptError(f"The table is no Parquet file ({shown}).") from error
 
     def _encode(self, attach: Attach) -> Encoded:
         shown: dict[str, list[Any]] = {}

@@ -21,6 +21,7 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.history import blobs
+from rewind_logger.sdk import told
 from rewind_logger.sdk.provenance import git
 from rewind_logger.sdk.provenance.git import Git
 from rewind_logger.sdk.provenance.hardware import Hardware, hardware
@@ -63,14 +64,14 @@ def decode(data: bytes) -> Environment:
         CorruptError: If it is none.
     """
     try:
-        fields = json.loads(data)
+        fields = told.loads(data)
         tree = fields["git"]
         return Environment(
             packages=dict(fields["packages"]),
             git=None if tree is None else _known(Git, tree),
             hardware=_known(Hardware, fields["hardware"]),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise CorruptError(f"An environment is not what it should be: {error!r}.") from error
 
 
@@ -147,9 +148,9 @@ def environment_of(storage: Storage, rows: Sequence[Row], next_step: int | None)
 def _digest(row: Row, opened: Opening | None) -> str | None:
     """Return what names the environment of an opening, if a row does."""
     try:
-        told = json.loads(str(row.values.get(ENVIRONMENT)))
-        return str(told["sha256"]) if opened is not None and told["term"] == opened.term else None
-    except (ValueError, TypeError, KeyError):
+        fields = told.loads(row.values.get(ENVIRONMENT))
+        return str(fields["sha256"]) if opened is not None and fields["term"] == opened.term else None
+    except (ValueError, TypeError, LookupError):
         return None
 
 

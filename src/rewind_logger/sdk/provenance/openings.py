@@ -13,13 +13,14 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from rewind_logger._version import __version__
 from rewind_logger.history.opening import Opened
+from rewind_logger.sdk import told
 from rewind_logger.sdk.provenance.masking import command_line
 from rewind_logger.types import Row, Scalar
 
@@ -115,17 +116,27 @@ def kept(found: Sequence[Opening], next_step: int | None) -> list[int]:
     return [index for index in indexes if found[index].start < next_step] or indexes[:1]
 
 
+_REQUIRED: dict[str, Callable[[object], Any]] = {
+    **dict.fromkeys(("run", "kind", "reason"), told.text),
+    **dict.fromkeys(("revision", "term", "start"), told.whole),
+    "started_ms": told.time_ms,
+}
+_TEXTS = ("parent", "host", "user", "python", "executable", "os", "directory", "version")
+
+
 def opening_of(row: Row) -> Opening | None:
     """Return the opening that a row tells of; None if it tells of none, or is no such row."""
     text = row.values.get(OPENED)
     if text is None:
         return None
     try:
-        fields: dict[str, Any] = json.loads(str(text))
-        known = {field.name: fields[field.name] for field in dataclasses.fields(Opening) if field.name in fields}
-        known["command"] = tuple(known.get("command") or ())
+        fields: dict[str, Any] = told.loads(text)
+        known: dict[str, Any] = {name: read(fields[name]) for name, read in _REQUIRED.items()}
+        known |= {name: told.optional_text(fields.get(name)) for name in _TEXTS}
+        known |= {"pid": told.optional_whole(fields.get("pid")), "command": fields.get("command") or ()}
+        known["command"] = tuple(map(told.text, known["command"]))
         return Opening(**known)
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, LookupError, AttributeError):
         return None  # nothing depends on it: what else the run has is still to be read
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rewind_logger.errors import CorruptError
+from rewind_logger.sdk import told
 from rewind_logger.sdk.plain import Json, plain
 from rewind_logger.types import Row
 
@@ -39,7 +40,7 @@ def apply(values: dict[str, Any], text: str) -> None:
     Raises:
         ValueError: If it records nothing; so TypeError and AttributeError.
     """
-    change = _decoded(json.loads(text))
+    change = _decoded(told.loads(text))
     values.update(change.get("set", {}))
     for name in change.get("removed", ()):
         values.pop(name, None)
@@ -56,7 +57,7 @@ def fold(rows: Iterable[Row]) -> dict[str, Any]:
         if EVENT in row.values:
             try:
                 apply(values, str(row.values[EVENT]))
-            except (TypeError, ValueError, AttributeError) as error:
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:
                 raise CorruptError(f"An event of step {row.clock} has a summary that is none: {error!r}.") from error
     return values
 

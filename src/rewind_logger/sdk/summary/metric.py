@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
 from rewind_logger.errors import ConfigError, CorruptError
 from rewind_logger.format.values import key_fault
+from rewind_logger.sdk import told
 from rewind_logger.sdk.plain import dumps
 from rewind_logger.types import Row
 
@@ -166,8 +166,10 @@ def fold(rows: Iterable[Row]) -> Metrics:
         if EVENT not in row.values:
             continue
         try:
-            metrics._define(json.loads(str(row.values[EVENT])))
-        except (TypeError, ValueError, LookupError) as error:
+            given = told.loads(row.values[EVENT])
+            said = {option: given.get(option) for option in (*_OPTIONS, "overwrite")}
+            metrics._define(definition(**{**said, "summary": said["summary"] or None}))
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise CorruptError(
                 f"An event of step {row.clock} has a definition of a metric that is none: {error!r}."
             ) from error
