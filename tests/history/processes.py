@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -54,11 +54,13 @@ def _pipe(found: IO[str] | None) -> IO[str]:
 
 
 @contextmanager
-def running(code: str, folder: Path, *arguments: str, **environment: str) -> Iterator[Script]:
-    """Run a script in a folder; `sys.argv[1:]` are the arguments."""
+def running(
+    code: str, folder: Path, *arguments: str, before: Sequence[str] = (), **environment: str
+) -> Iterator[Script]:
+    """Run a script in a folder; `sys.argv[1:]` are the arguments, and `before` is what precedes the command."""
     folder.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [*before, sys.executable, "-c", code, *arguments],
         cwd=folder,
         env={**os.environ, **environment},
         stdin=subprocess.PIPE,
