@@ -239,10 +239,13 @@ def _look(job: Job, folder: Path, found: Path) -> None:
     from tests.crash.broken import BROKEN
     from tests.crash.check import check
     from tests.crash.life import Witness
+    from tests.crash.remembering import RememberingStorage
 
     if job.broken is not None:
         BROKEN[job.broken].break_it()
-    findings = check(_storage(job), Witness(folder / "witness").facts(), LocalStorage(folder / "other"))
+    findings = check(
+        RememberingStorage(_storage(job)), Witness(folder / "witness").facts(), LocalStorage(folder / "other")
+    )
     found.write_text(json.dumps(asdict(findings)))
 
 

@@ -18,7 +18,7 @@ DISK = "disk"
 
 
 def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: int | None, links: bool = True) -> None:
-    """Kill a process before, in the middle of and after each of its operations, and see that nothing is lost.
+    """Kill a process before, in the middle of and after each of its operations; see that nothing is lost.
 
     Args:
         nursery: Where processes come from.
@@ -30,12 +30,11 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
     url, options = place()
     whole = nursery.kill(scenario, None, "before", url, options, links)
     assert not whole.trouble, f"{scenario} without a kill: {whole.trouble}"
-    ways: tuple[How, ...] = ("before", "half", "after")
     kills = [
         (number, how, point)
         for number, point in enumerate(whole.points)
-        for how in ways
-        if (how != "half" or point.endswith("/")) and not _goes_on(whole.points, number)
+        if not _goes_on(whole.points, number)
+        for how in _ways(point, last=number == len(whole.points) - 1)
     ]
     if sample is not None:
         kills = random.Random(f"{scenario} {url.partition('://')[0]} {links}").sample(kills, min(sample, len(kills)))
@@ -46,6 +45,20 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
         count("rows checked", outcome.rows)
         count("rows lost", outcome.lost)
         assert not outcome.trouble, f"{scenario}, killed {how} operation {number} ({point}): {outcome.trouble}"
+
+
+def _ways(point: str, *, last: bool) -> list[How]:
+    """Return how to kill at a point.
+
+    After one that changes a disk is before the next. After a request was sent is another moment: its answer was not
+    heard, and it may not have come through yet.
+    """
+    ways: list[How] = ["before"]
+    if point.endswith("/"):
+        ways.append("half")
+    if last or point.startswith("send"):
+        ways.append("after")
+    return ways
 
 
 def _goes_on(points: list[str], number: int) -> bool:
