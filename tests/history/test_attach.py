@@ -136,12 +136,14 @@ def test_a_flush_puts_each_blob_once(memory: MemoryStorage) -> None:
     assert flush(b"a") == {"put": 1, "read": 1}
     assert flush(b"a", b"b", b"c", b"b") == {"put": 3, "read": 1}
     large = secrets.token_bytes(uploads.ASK_BYTES)
-    assert flush(large) == {"put": 2, "read": 1, "size": 1}
+    assert flush(large) == {"put": 2, "read": 1, "info": 1}
     again = opened(storage)
     show(again, 0, large)
     before = storage.traffic
     again.flush()
-    assert (storage.traffic - before).requests == {"put": 1, "read": 1, "size": 1}, "a large one is not sent again"
+    assert (storage.traffic - before).requests == {"put": 1, "read": 1, "info": 1, "touch": 1}, (
+        "a large one is not sent again"
+    )
 
 
 def test_what_failed_half_way_is_not_sent_again(memory: MemoryStorage) -> None:

@@ -50,7 +50,7 @@ def test_what_the_store_has_is_asked_for_once_and_not_sent_again(storage: Storag
     counted = CountingStorage(storage)
     blobs.put(counted, b"content")
     blobs.put_file(counted, tmp_path / "source")
-    assert counted.traffic.requests == {"size": 2}
+    assert counted.traffic.requests == {"info": 2, "touch": 2}
     assert counted.traffic.bytes_written == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from rewind_logger.format.documents import Base, decode_base, encode_base
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, compact, opening, view
 from rewind_logger.history.evaluation import EvaluationWriter
+from rewind_logger.history.needs import roots
 from rewind_logger.history.verify import verify
 from rewind_logger.history.verifying.report import Problem, VerifyReport
 from rewind_logger.history.view import resolve
@@ -149,8 +151,11 @@ def terms(storage: Storage, run: RunRef = RUN) -> list[str]:
 
 
 def is_read(storage: Storage, path: str) -> bool:
-    """Say whether anybody reads a segment: one that was merged is only kept."""
+    """Say whether anybody reads a segment: one that was merged, or is of ancestors that were, is only kept."""
     folder, _, name = path.rpartition("/")
+    of, _, _ = path.partition("/s/")
+    if "/t/" in of and not any(roots(storage, run, math.inf).needs.of(of) for run in (RUN, FORK)):
+        return False
     found = names.SegmentName.parse(name)
     others = [names.SegmentName.parse(info.name) for info in storage.list(folder)]
     assert found is not None

@@ -61,7 +61,7 @@ class Claim:
     nonce: str
     """Tells this claim from any other; also names the term's folder and its journal."""
     kind: str
-    """What was done, for people: opened, forked or recovered."""
+    """What was done: opened, forked, recovered, or removed, which ends the run; all but the last for people."""
     created_ms: int
     host: str
     pid: int
@@ -102,6 +102,8 @@ class Base:
     """Every revision of the run so far; the last one is this term's."""
     recovery: Recovery | None = None
     created_ms: int
+    begun: int = 0
+    """The number of the run's first claim; larger than 0 where an earlier run of that name was removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,22 @@ class Alive:
     """A sign of life of a term's owner, for people to read."""
 
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """That a run was removed, or is about to be: whether it was, its claims tell."""
+
+    at_ms: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """That segments of a folder were removed which nothing that is left shows."""
+
+    cut: int
+    """None of whose rows had a smaller clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +196,7 @@ def encode_base(base: Base, run: RunRef) -> bytes:
     recovery = base.recovery
     return _encode(
         {
+            **({"begun": base.begun} if base.begun else {}),
             "number": base.number,
             "nonce": base.nonce,
             "revision": base.revision,
@@ -269,6 +288,31 @@ def decode_evaluation(data: bytes, path: str) -> Evaluation:
             created_ms=_time(fields["created_ms"]),
         ),
     )
+
+
+def encode_removal(removal: Removal) -> bytes:
+    """Return the bytes of what says that a run was removed."""
+    return _encode({"at_ms": removal.at_ms, "host": removal.host})
+
+
+def decode_removal(data: bytes, path: str) -> Removal:
+    """Return what says that a run was removed; the same errors as `decode_claim`."""
+    return _decode(
+        data,
+        path,
+        "removal",
+        lambda fields: Removal(at_ms=_int(fields["at_ms"]), host=_text(fields["host"])),
+    )
+
+
+def encode_trim(trim: Trim) -> bytes:
+    """Return the bytes of what says that segments were removed."""
+    return _encode({"cut": trim.cut})
+
+
+def decode_trim(data: bytes, path: str) -> Trim:
+    """Return what says that segments were removed; the same errors as `decode_claim`."""
+    return _decode(data, path, "record of removed segments", lambda fields: Trim(cut=_int(fields["cut"])))
 
 
 def encode_pin(child: RunRef) -> bytes:
@@ -363,6 +407,7 @@ def _base(fields: dict[str, Any], run: RunRef) -> Base:
         if recovery is None
         else Recovery(nonce=_nonce(recovery["nonce"]), first=_seal(recovery["first"]), start=_clock(recovery["start"])),
         created_ms=_time(fields["created_ms"]),
+        begun=_int(fields.get("begun", 0)),
     )
 
 

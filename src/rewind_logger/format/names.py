@@ -4,7 +4,9 @@ A path is relative to the store's URL, with `/` between its parts.
 
 ```
 {project}/{id}/m/{n:08d}.json                       claim
-{project}/{id}/t/{n:08d}-{nonce}/                   term: base.json, end.json, alive.json, merge.json, s/…, a{i}/s/…
+{project}/{id}/removed.json                         the run was removed, or is about to be
+{project}/{id}/t/{n:08d}-{nonce}/                   term: base.json, end.json, alive.json, merge.json, removed.json, s/…
+{project}/{id}/t/{n:08d}-{nonce}/a{i}/              ancestors that a term merged or copied: s/…
 {project}/{id}/v/{nonce}/                           evaluation: s/…
 {project}/{id}/pins/{child nonce}.json              pin
 {project}/{id}/j/{nonce}/                           journal of a writer (local stores)
@@ -40,6 +42,8 @@ _DEVICE_NAMES = frozenset(
 
 _FORBIDDEN = re.compile(r'[@?#%*:<>|"/\\]')
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NONCE = "[0-9A-Za-z]+"
+_TERM = re.compile(rf"([0-9]{{8,18}})-({_NONCE})")
 _CLAIM = re.compile(r"([0-9]{8,18})\.json")
 _TERM = re.compile(r"([0-9]{8,18})-([0-9A-Za-z]+)")
 _SEGMENT = re.compile(r"([0-9]{9,18})-([0-9]{9,18})_(-?[0-9]{1,19})_(-?[0-9]{1,19})\.parquet")
@@ -154,6 +158,7 @@ class RunPaths:
         self.evaluations = f"{self.root}/v"
         self.pins = f"{self.root}/pins"
         self.journals = f"{self.root}/{self.JOURNALS}"
+        self.removed = f"{self.root}/removed.json"
 
     def claim(self, n: int) -> str:
         """Return the path of claim `n`."""
@@ -170,6 +175,13 @@ class RunPaths:
     def term(self, n: int, nonce: str) -> str:
         """Return the folder of the term that claim `n` with this nonce began."""
         return f"{self.terms}/{n:08d}-{nonce}"
+
+    def parse_term(self, name: str) -> tuple[int, str] | None:
+        """Return number and nonce of the claim that began the term of this folder's name, None if it is no term's."""
+        match = _TERM.fullmatch(name)
+        if match is None or name != f"{int(match[1]):08d}-{match[2]}":
+            return None
+        return int(match[1]), match[2]
 
     def pin(self, child_nonce: str) -> str:
         """Return the path of the pin that keeps this run for a fork."""
@@ -267,6 +279,27 @@ def blob(digest: str) -> str:
     return f"blobs/{digest[:2]}/{digest}"
 
 
+def probe(nonce: str) -> str:
+    """Return the path of an object that is put to see what time it is."""
+    return f"blobs/now-{nonce}"
+
+
+TERM_DOCUMENTS = frozenset({"base.json", "merge.json", "end.json", "alive.json", "removed.json", "trimmed.json"})
+"""What lies in a term's folder beside its segments."""
+
+_MERGED = re.compile("a(0|[1-9][0-9]*)")
+
+
+def is_merged(name: str) -> bool:
+    """Tell whether a folder within a term is one of merged or copied ancestors."""
+    return _MERGED.fullmatch(name) is not None
+
+
+def is_probe(name: str) -> bool:
+    """Tell whether an object in the folder of blobs is one that was put to see what time it is."""
+    return name.startswith("now-")
+
+
 def base(folder: str) -> str:
     """Return the path of a term's base."""
     return f"{folder}/base.json"
@@ -285,6 +318,16 @@ def alive(folder: str) -> str:
 def merge(folder: str) -> str:
     """Return the path of the record that says which ancestors a term has merged into its own folder."""
     return f"{folder}/merge.json"
+
+
+def removed(folder: str) -> str:
+    """Return the path of what was the base of a term whose revision was removed."""
+    return f"{folder}/removed.json"
+
+
+def trimmed(folder: str) -> str:
+    """Return the path of the record that says from which clock on segments of a folder were removed."""
+    return f"{folder}/trimmed.json"
 
 
 def merged(folder: str, i: int) -> str:

@@ -10,8 +10,13 @@ from typing import TypeGuard
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names
+from rewind_logger.history.store_clock import about_now
 from rewind_logger.storage.base import CHUNK_BYTES, Storage
 from rewind_logger.storage.descriptor import open_file, replacing
+
+FRESH_S = 12 * 3600.0
+"""A blob that was put or touched no longer ago than this is there to be referred to: no collector removes it before the
+row is in the store. One that is older is as if it might be gone the next moment (`design/009-collect.md`)."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -36,7 +41,7 @@ def measure(path: Path) -> tuple[str, int]:
 
 
 def put(storage: Storage, data: bytes) -> str:
-    """Store some bytes, unless the store has them: it is asked first, which is one request.
+    """Store some bytes, unless the store has them: it is asked first, as `renew` does.
 
     Returns:
         Their digest.
@@ -45,7 +50,7 @@ def put(storage: Storage, data: bytes) -> str:
         StorageError: If the store fails.
     """
     digest = digest_of(data)
-    if not exists(storage, digest, len(data)):
+    if not renew(storage, digest, len(data)):
         storage.put(names.blob(digest), data)
     return digest
 
@@ -67,9 +72,33 @@ def put_file(storage: Storage, path: Path, *, known: tuple[str, int] | None = No
             compares what it copies, a remote one does not.
     """
     digest, size = known or measure(path)
-    if not exists(storage, digest, size):
+    if not renew(storage, digest, size):
         storage.put_file(names.blob(digest), path, sha256=digest)
     return digest, size
+
+
+def renew(storage: Storage, digest: str, size: int | None = None) -> bool:
+    """Whether the store has a blob to refer to, of that size, if one is given; an old one is touched.
+
+    One request; a second to touch it, which is not done to a young one where it costs something.
+
+    Returns:
+        False if it has to be stored anew.
+
+    Raises:
+        CorruptError: If the digest is none.
+        StorageError: If the store fails.
+    """
+    path = names.blob(check_digest(digest))
+    try:
+        found = storage.info(path)
+        if size is not None and found.size != size:
+            return False
+        if not storage.cheap_touch and found.modified is not None and about_now(storage) - found.modified < FRESH_S:
+            return True
+        return storage.touch(path)
+    except FileNotFoundError:
+        return False
 
 
 def exists(storage: Storage, digest: str, size: int | None = None) -> bool:

@@ -83,7 +83,7 @@ def carry(source: Storage, target: Storage, found: Mapping[str, int | None]) -> 
         target.put_many(objects)
     with tempfile.TemporaryDirectory(prefix="rewind-logger-") as folder:
         for digest, size in found.items():
-            if digest not in small and not blobs.exists(target, digest, size):
+            if digest not in small and not blobs.renew(target, digest, size):
                 _carry_large(source, target, digest, size, Path(folder, digest))
 
 

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from datetime import datetime, timezone
 
 from rewind_logger.errors import RunNotFoundError, StorageError
-from rewind_logger.format.names import is_name
+from rewind_logger.format.documents import decode_removal
+from rewind_logger.format.names import RunPaths, is_name
+from rewind_logger.history import claims
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
 _DEPTH = 3
 """entity/project/id."""
 
+_REMOVED = "removed.json"
+"""In the folder of a run: a run of that name was removed once."""
+
 _NAMED = 5
 """How many names a message lists."""
 
 
-def runs(storage: Storage, project: str | None = None, *, marks: Collection[str] = ("m",)) -> list[RunRef]:
+def runs(
+    storage: Storage, project: str | None = None, *, marks: Collection[str] = ("m",), removed: bool = False
+) -> list[RunRef]:
     """Return the runs of a store, or of one project, sorted by name.
 
-    Costs one listing for each folder down to the runs.
+    Costs one listing for each folder down to the runs, and a few requests for each run of a name that was removed.
 
     Args:
         storage: The store.
         project: `project` or `entity/project`; None for all.
         marks: The folders of which a run has one at least.
+        removed: Whether those are named too that were removed: their claims stay.
     """
     found: list[RunRef] = []
+    doubtful: list[RunRef] = []
     level = [""] if project is None else [project]
     for _ in range(_DEPTH + 1):
         listings = storage.map_lists(level)
@@ -37,9 +47,11 @@ def runs(storage: Storage, project: str | None = None, *, marks: Collection[str]
             if not set(marks).isdisjoint(children) and "/" in folder and folder != project:
                 parent, _, name = folder.rpartition("/")
                 if project is None or parent == project:
-                    found.append(RunRef(parent, name))
+                    marked = any(info.name == _REMOVED and info.size is not None for info in infos)
+                    (doubtful if marked and not removed else found).append(RunRef(parent, name))
             below += [f"{folder}/{name}" if folder else name for name in children if is_name(name)]
         level = [folder for folder in below if folder.count("/") < _DEPTH]
+    found += [run for run in doubtful if claims.exists(storage, run)]
     return sorted(found, key=str)
 
 
@@ -65,7 +77,15 @@ def find(storage: Storage, name: str) -> RunRef:
 
 def not_found(storage: Storage, run: RunRef) -> RunNotFoundError:
     """Return the error for a run that does not exist; its message says what there is instead."""
-    return RunNotFoundError(f"There is no run {run} in {storage.url}.{there_is(storage, run)}")
+    path = RunPaths(run).removed
+    try:
+        removal = decode_removal(storage.read(path), path)
+    except FileNotFoundError:
+        return RunNotFoundError(f"There is no run {run} in {storage.url}.{there_is(storage, run)}")
+    when = datetime.fromtimestamp(removal.at_ms / 1000, timezone.utc)
+    return RunNotFoundError(
+        f"There is no run {run} in {storage.url}: it was removed on {when:%Y-%m-%d %H:%M} UTC from {removal.host}."
+    )
 
 
 def there_is(storage: Storage, run: RunRef) -> str:
@@ -74,7 +94,11 @@ def there_is(storage: Storage, run: RunRef) -> str:
         siblings = _closest(run.id, _folders(storage, run.project))
         # A folder without a claim is that of a run which was never opened; a journal may lie there.
         listings = storage.map_lists([f"{run.project}/{name}" for name in siblings])
-        siblings = [name for name, found in zip(siblings, listings, strict=True) if any(i.name == "m" for i in found)]
+        siblings = [
+            name
+            for name, found in zip(siblings, listings, strict=True)
+            if any(i.name == "m" for i in found) and not any(i.name == _REMOVED for i in found)
+        ]
         if siblings:
             return f" Project {run.project} has {_listed(siblings)}."
         if projects := [name for name in _folders(storage, "") if name != run.project]:

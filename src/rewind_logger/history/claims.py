@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 
 from rewind_logger.errors import CorruptError, FencedError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
@@ -18,6 +20,9 @@ _TRIES_A_NUMBER = 3
 
 _EMPTY = Claim(nonce="torn", kind="opened", created_ms=0, host="an unknown machine", pid=0)
 """What a claim without content is taken for: `LocalStorage` leaves one where links are refused and the machine dies."""
+
+REMOVED = "removed"
+"""The kind of a claim that ends a run: nothing before it counts."""
 
 _conditional: dict[str, bool] = {}
 """Of each store that had to be asked, whether `create` never replaces an object there."""
@@ -108,8 +113,23 @@ def weakness(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> str | N
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A run since it was begun, or begun anew after it was removed."""
+
+    first: int
+    """The number of its first claim, or of the one that would be."""
+    head: Base | None
+    """The newest base; None where it has none."""
+
+
 def newest_base(storage: Storage, run: RunRef, below: int) -> Base | None:
-    """Return the base of the newest claim below number `below` that has one, None where none has.
+    """Return the base of the newest claim below number `below` that has one, None where there is no such run."""
+    return life(storage, run, below).head
+
+
+def life(storage: Storage, run: RunRef, below: int) -> Life:
+    """Look up what the claims below number `below` come to.
 
     A claim without a base is a torn opening: it fenced what came before it and is then passed over.
 
@@ -120,12 +140,52 @@ def newest_base(storage: Storage, run: RunRef, below: int) -> Base | None:
     for found in bases(storage, run, below):
         if isinstance(found, CorruptError):
             raise found
-        return found
-    return None
+        return Life(found.begun, found)
+    return Life(_after_removal(storage, RunPaths(run), below), None)
+
+
+def _after_removal(storage: Storage, paths: RunPaths, below: int) -> int:
+    """Return the number after the newest claim below number `below` that ended a run; 0 where none did."""
+    for n in range(below - 1, -1, -1):
+        with suppress(CorruptError):
+            claim = read(storage, paths, n)
+            if claim is not None and claim.kind == REMOVED:
+                return n + 1
+    return 0
+
+
+def first(storage: Storage, run: RunRef) -> Claim | None:
+    """Return the first claim of a run, None where there is no such run."""
+    paths = RunPaths(run)
+    existing = count(storage, paths)
+    number = _first_number(storage, run, existing)
+    return read(storage, paths, number) if number < existing else None
+
+
+def exists(storage: Storage, run: RunRef) -> bool:
+    """Whether there is such a run, if only an opening of it that was cut short."""
+    existing = count(storage, RunPaths(run))
+    return existing > 0 and _first_number(storage, run, existing) < existing
+
+
+def was_removed(storage: Storage, run: RunRef, n: int | None) -> bool:
+    """Whether the run that claim `n` was made for has been removed."""
+    return n is not None and n < _first_number(storage, run, count(storage, RunPaths(run)))
+
+
+def _first_number(storage: Storage, run: RunRef, existing: int) -> int:
+    """Return the number of a run's first claim; one request where no run of that name was ever removed."""
+    if not existing:
+        return 0
+    try:
+        storage.size(RunPaths(run).removed)
+    except FileNotFoundError:
+        return 0
+    return life(storage, run, existing).first
 
 
 def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptError]:
-    """Yield the bases of the claims below number `below`, the newest first; in place of one that is damaged, why.
+    """Yield the bases of the claims below number `below`, the newest first, down to a removal; or why one is damaged.
 
     A claim that is damaged, missing or another's costs nothing: the folder of its term has its number too.
     """
@@ -135,6 +195,8 @@ def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptE
     while n > 0:
         n -= 1
         nonce, why = _nonce(storage, paths, n)
+        if why == REMOVED:
+            return
         found = None if nonce is None else _base(storage, run, paths.term(n, nonce))
         if found is not None:
             yield found
@@ -182,7 +244,9 @@ def _nonce(storage: Storage, paths: RunPaths, n: int) -> tuple[str | None, str]:
         claim = read(storage, paths, n)
     except CorruptError:
         return None, "is damaged"
-    return (None, _MISSING) if claim is None else (claim.nonce, "")
+    if claim is None:
+        return None, _MISSING
+    return claim.nonce, REMOVED if claim.kind == REMOVED else ""
 
 
 def _base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | None:
@@ -242,6 +306,11 @@ def check_owner(storage: Storage, paths: RunPaths, n: int, journal: str | None) 
         # Whoever made it, it is there: the run is theirs.
         raise FencedError(f"Run {paths.root} was taken over. {error}{kept(journal)}") from error
     if successor is not None:
+        if successor.kind == REMOVED:
+            raise FencedError(
+                f"Run {paths.root} was removed by process {successor.pid} on {successor.host}: this writer no longer"
+                f" writes to the store.{kept(journal)}"
+            )
         as_fork = f" To have those rows as a fork: {sync_command(storage.url, as_fork=True)}" if journal else ""
         raise FencedError(
             f"Run {paths.root} was taken over by process {successor.pid} on {successor.host}, which {successor.kind}"

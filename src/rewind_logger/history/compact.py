@@ -8,6 +8,7 @@ by another opening does no harm.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -37,6 +38,9 @@ CLOSING_PARTS = 8
 
 SMALL_POINTS = 1 << 14
 """Points up to which a segment counts as small at a close."""
+
+LONG_S = 3600.0
+"""Ancestors that were not put together within this time are left as they are."""
 
 SMALL_BYTES = 4 << 20
 """An ancestor whose segments have up to so many bytes is merged; a larger one is left where it is."""
@@ -148,7 +152,7 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
         StorageError: If the store failed.
         CorruptError: If a segment is damaged or missing: nothing is hidden behind a merge that lacks its rows.
     """
-    base = opened.base
+    base, began = opened.base, time.time()
     view = View(
         run=opened.run,
         revision=base.revision,
@@ -169,7 +173,7 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
     lineage: list[Entry] = []
     plan: Plan = {}
     for index, entry in enumerate(base.lineage):
-        if any(segments.missing(found[index][stream], flush) for stream, flush in entry.sealed.items()):
+        if any(segments.lost(storage, entry, found[index][stream], flush) for stream, flush in entry.sealed.items()):
             raise CorruptError(f"Segments of {entry.folder} in {storage.url} are missing.")
     for group in _neighbours(found):
         if len(group) == 1:
@@ -192,6 +196,8 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
         if files:
             lineage.append(Entry(folder, dict.fromkeys(files, 0), None))
             plan[folder] = segments.plan_of(files)
+    if not 0 <= time.time() - began < LONG_S:
+        return  # a machine that slept meanwhile: what it wrote before may have been collected
     shorter = tuple(lineage)
     record = Merge(nonce=base.nonce, lineage=shorter, plan=planned(plan, shorter))
     storage.put(names.merge(opened.folder), documents.encode_merge(record, opened.run))

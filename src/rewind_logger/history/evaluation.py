@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rewind_logger.history.outbox import BLOB_BYTES
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Row, RunRef, Scalar, Stream
+from rewind_logger.types import Entry, RevisionRecord, Row, RunRef, Scalar, Stream
 
 FLUSH_POINTS = 1 << 16
 """Rows go to the store once they have so many values …"""
@@ -135,6 +135,15 @@ def evaluations(storage: Storage, view: View) -> list[StoredEvaluation]:
     return sorted(kept, key=lambda one: (one.about.created_ms, one.folder))
 
 
+def about(storage: Storage, folder: str) -> documents.Evaluation | None:
+    """Return what an evaluation says of itself, None if it is gone."""
+    path = names.about(folder)
+    try:
+        return documents.decode_evaluation(storage.read(path), path)
+    except FileNotFoundError:
+        return None
+
+
 def read(
     storage: Storage,
     view: View,
@@ -162,12 +171,24 @@ def read(
 
 def keeps(view: View, revision: int, next_step: int) -> bool:
     """Say whether a position of a revision lies on the line of rows that a view shows."""
-    at, limit = view.revision, view.next_step if not view.head else None
+    limit = view.next_step if not view.head else None
+    return descends(view.run, view.revisions, view.revision, revision, next_step, limit)
+
+
+def descends(
+    run: RunRef,
+    records: Sequence[RevisionRecord],
+    at: int,
+    revision: int,
+    next_step: int,
+    limit: int | None = None,
+) -> bool:
+    """Say the same of revision `at`, visible up to `limit` (exclusive; None: to its end)."""
     while True:
         if at == revision:
             return limit is None or next_step <= limit
-        record = view.revisions[at - 1]
-        if record.parent is None or record.parent[0] != str(view.run):
+        record = records[at - 1]
+        if record.parent is None or record.parent[0] != str(run):
             return False
         at = record.parent[1]
         if record.cut is not None:

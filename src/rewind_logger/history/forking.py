@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from rewind_logger.errors import RunExistsError, RunNotFoundError
 from rewind_logger.format.documents import Source
-from rewind_logger.history.view import View, resolve
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import catalog, claims
+from rewind_logger.history.view import View, of_base, resolve
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, RunRef
 
@@ -21,6 +23,8 @@ class Origin:
     """What its first claim says, so that whoever comes next can finish it."""
     storage: Storage | None
     """The other store that the rows are copied from; None: this one, in which they are shared."""
+    claimed: int
+    """How many claims that run had when its rows were looked up."""
     notes: tuple[str, ...] = ()
 
 
@@ -37,13 +41,35 @@ def origin(storage: Storage, at: Position, other: Storage | None, *, typed: bool
         RunNotFoundError: If there is no such run or revision.
         PositionError: If a typed position is not in the run.
     """
-    view = resolve(other or storage, at.run, at.revision)
+    claimed = claims.count(other or storage, RunPaths(at.run))
+    view = _view(other or storage, at.run, at.revision, claimed)
     if typed and at.next_step is not None:
         view.check_step(at.next_step - 1)
     view = view.before(at.next_step)
     store = None if other is None else other.url
     source = Source(store=store, run=str(at.run), revision=view.revision, cut=view.next_step)
-    return Origin(view=view, source=source, storage=other)
+    return Origin(view=view, source=source, storage=other, claimed=claimed)
+
+
+def check_there(storage: Storage, begin: Origin) -> None:
+    """See that what a fork begins with was not removed before its pin was put; whoever removes it now sees the pin.
+
+    Raises:
+        RunNotFoundError: If it was.
+    """
+    run = begin.view.run
+    if claims.read(storage, RunPaths(run), begin.claimed) is not None:
+        resolve(storage, run, begin.source.revision)
+    elif begin.view.revision != begin.view.revisions[-1].number:
+        _view(storage, run, begin.source.revision, begin.claimed)
+
+
+def _view(storage: Storage, run: RunRef, revision: int | None, claimed: int) -> View:
+    """Return the view of a revision of a run that has so many claims."""
+    head = claims.newest_base(storage, run, claimed)
+    if head is None:
+        raise catalog.not_found(storage, run)
+    return of_base(storage, run, head, revision)
 
 
 def unfinished(storage: Storage, run: RunRef, source: Source, other: Storage | None) -> Origin:
@@ -64,9 +90,11 @@ def unfinished(storage: Storage, run: RunRef, source: Source, other: Storage | N
             " this id, to finish it."
         )
     project, _, run_id = source.run.rpartition("/")
-    view = resolve(other or storage, RunRef(project, run_id), source.revision).before(source.cut)
+    parent = RunRef(project, run_id)
+    claimed = claims.count(other or storage, RunPaths(parent))
+    view = _view(other or storage, parent, source.revision, claimed).before(source.cut)
     note = f"The fork from {source}, which was cut short, was completed."
-    return Origin(view=view, source=source, storage=other, notes=(note,))
+    return Origin(view=view, source=source, storage=other, claimed=claimed, notes=(note,))
 
 
 def check_same(run: RunRef, found: Source | None, at: Position, other: Storage | None) -> None:

@@ -18,6 +18,7 @@ from rewind_logger.format import names
 from rewind_logger.format.documents import MAX_CLOCK, Base, Claim, Plan, Recovery, encode_base, encode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, copying, forking
+from rewind_logger.history.claims import Life
 from rewind_logger.history.forking import Origin
 from rewind_logger.history.view import View, effective_lineage, of_base
 from rewind_logger.storage.base import Storage
@@ -99,32 +100,35 @@ def open_run(
     paths = RunPaths(run)
     while True:
         existing = claims.count(storage, paths)
-        head = claims.newest_base(storage, run, existing)
+        life = claims.life(storage, run, existing)
         # All that can be refused is refused before the claim, which ends the turn of whoever writes now.
-        origin = _check(storage, run, request, existing, head)
+        origin = _check(storage, run, request, existing, life)
         claim = new_claim(nonce, "opened", request.reason)
         if origin is not None:
             claim = replace(claim, kind="forked", source=origin.source)
             if origin.source.store is None:
                 storage.put(RunPaths(origin.view.run).pin(nonce), encode_pin(run))
-        if existing:
+                forking.check_there(storage, origin)
+        if existing > life.first:
             n = claims.fence(storage, paths, claim, existing)
             break
-        if claims.take(storage, paths, claim, 0):
-            n = 0
+        if claims.take(storage, paths, claim, existing):
+            n = existing
             break
         # Somebody began the run since it was looked for: now it exists, and what was asked may mean another thing.
     on_claim(n)
     # The fence is up: from here on nothing that an older writer puts is acknowledged. Only now look where it ends. Its
     # base alone may be known from before, for a base never changes.
-    if head is None or head.number != n - 1:
-        head = claims.newest_base(storage, run, n)
-    if head is not None:
-        opened = _continue(storage, run, head, request.at_own(run), n, nonce, request.reason)
+    if life.head is None or life.head.number != n - 1:
+        life = claims.life(storage, run, n)
+    if life.head is not None:
+        opened = _continue(storage, run, life.head, request.at_own(run), n, nonce, request.reason)
     elif origin is not None:
-        opened = _fork(storage, run, n, nonce, origin, request.reason)
+        opened = _fork(storage, run, life.first, n, nonce, origin, request.reason)
+    elif request.at is not None or request.resume == "must":  # it was removed since it was looked for
+        raise catalog.not_found(storage, run)
     else:
-        opened = begun(run, n, nonce, request.reason)
+        opened = begun(run, n, nonce, request.reason, first=life.first)
     weakness = claims.weakness(storage, paths, claim, n)
     if weakness is not None:
         opened = replace(opened, notes=(*opened.notes, weakness))
@@ -155,9 +159,9 @@ def publish(storage: Storage, opened: Opened, journal: str | None) -> None:
     claims.check_owner(storage, RunPaths(opened.run), opened.base.number, journal)
 
 
-def _check(storage: Storage, run: RunRef, request: OpenRequest, existing: int, head: Base | None) -> Origin | None:
+def _check(storage: Storage, run: RunRef, request: OpenRequest, claimed: int, life: Life) -> Origin | None:
     """Refuse what cannot be; return where the run begins, if it is a fork that is not there yet."""
-    at = request.at
+    at, head, existing = request.at, life.head, claimed > life.first
     if existing and request.resume == "never":
         raise RunExistsError(
             f"Run {run} exists in {storage.url}, and resume='never' was asked for: choose another id, or resume it."
@@ -173,7 +177,8 @@ def _check(storage: Storage, run: RunRef, request: OpenRequest, existing: int, h
         if request.typed and at.next_step is not None:
             of_base(storage, run, head, at.revision).check_step(at.next_step - 1)
         return None
-    first = claims.read(storage, RunPaths(run), 0) if existing and (at is not None or head is None) else None
+    looked_at = existing and (at is not None or head is None)
+    first = claims.read(storage, RunPaths(run), life.first) if looked_at else None
     source = first.source if first is not None else None
     if at is not None and existing:
         forking.check_same(run, source, at, request.source)
@@ -198,7 +203,7 @@ def _continue(
     nothing_cut = cut is None or (cut >= head.start and cut > head.newest_clock)
     if target.revision == head.revision and nothing_cut:
         start = head.next_step if cut is None else cut
-        return build(run, "resumed", n, nonce, head, start, predecessor.revisions, None)
+        return build(run, "resumed", n, nonce, head, start, predecessor.revisions, None, begun=predecessor.begun)
     start = target.next_step if cut is None else cut
     parent = Position(run, target.revision, start)
     archived = replace(predecessor.revisions[-1], folder=end.folder, sealed=dict(end.sealed))
@@ -211,13 +216,13 @@ def _continue(
     )
     revisions = (*predecessor.revisions[:-1], archived, record)
     kind: Kind = "restored" if cut is None else "rewound"
-    return build(run, kind, n, nonce, target.before(cut), start, revisions, parent)
+    return build(run, kind, n, nonce, target.before(cut), start, revisions, parent, begun=predecessor.begun)
 
 
-def begun(run: RunRef, n: int, nonce: str, reason: str) -> Opened:
-    """Return the opening of a new run."""
+def begun(run: RunRef, n: int, nonce: str, reason: str, *, first: int = 0) -> Opened:
+    """Return the opening of a new run; `first` is the number of its first claim."""
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
-    return build(run, "new", n, nonce, nothing(run, record), 0, (record,), None)
+    return build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, begun=first)
 
 
 def nothing(run: RunRef, record: RevisionRecord) -> View:
@@ -236,7 +241,7 @@ def nothing(run: RunRef, record: RevisionRecord) -> View:
     )
 
 
-def _fork(storage: Storage, run: RunRef, n: int, nonce: str, origin: Origin, reason: str) -> Opened:
+def _fork(storage: Storage, run: RunRef, first: int, n: int, nonce: str, origin: Origin, reason: str) -> Opened:
     """Begin a run with the rows of another, or finish that."""
     view, notes, name = origin.view, list(origin.notes), str(origin.view.run)
     if origin.storage is not None:
@@ -247,7 +252,7 @@ def _fork(storage: Storage, run: RunRef, n: int, nonce: str, origin: Origin, rea
         number=1, parent=(name, view.revision), cut=view.next_step, created_ms=now_ms(), reason=reason
     )
     parent = Position(view.run, view.revision, view.next_step)
-    opened = build(run, "forked", n, nonce, view, view.next_step, (record,), parent)
+    opened = build(run, "forked", n, nonce, view, view.next_step, (record,), parent, begun=first)
     return replace(opened, notes=tuple(notes))
 
 
@@ -261,6 +266,8 @@ def build(
     revisions: tuple[RevisionRecord, ...],
     parent: Position | None,
     recovery: Recovery | None = None,
+    *,
+    begun: int = 0,
 ) -> Opened:
     """Return an opening that builds on everything in `parent_view`; nothing is written yet."""
     if not 0 <= start <= MAX_CLOCK:
@@ -277,6 +284,7 @@ def build(
         revisions=revisions,
         recovery=recovery,
         created_ms=now_ms() if kind in ("resumed", "recovered") else revisions[-1].created_ms,
+        begun=begun,
     )
     return Opened(
         run=run,

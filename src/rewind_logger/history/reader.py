@@ -72,7 +72,7 @@ def entry_segments(storage: Storage, view: View, entry: Entry, stream: str, *, s
         chosen = segments.from_plan(planned.get(stream, ()))
     else:
         chosen = segments.cover(segments.list_segments(storage, entry.folder, stream), sealed)
-    for first, last in segments.missing(chosen, sealed):
+    for first, last in segments.lost(storage, entry, chosen, sealed):
         sentence = (
             f"Flushes {first} to {last} of {stream} in {storage.url}/{entry.folder} are missing, and so are their rows."
             " Restore them from a backup."

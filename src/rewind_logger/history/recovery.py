@@ -60,7 +60,8 @@ def recover(
         # That of the last writer first: what is replayed ends its term, and with it the right of its rows to be there.
         for one in sorted(found, key=lambda one: not is_last_writers(one, head)):
             head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
-            if head is None and begin and one.has_steps():
+            gone = head is None and claims.was_removed(storage, run, one.claimed)
+            if head is None and begin and one.has_steps() and not gone:
                 head = begin_with(storage, run, one)
             if head is None or not (opening or is_last_writers(one, head)):
                 continue  # logged before the run was first opened, or not to be looked at
@@ -109,7 +110,8 @@ def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
     """
     paths = RunPaths(run)
     n = claims.count(storage, paths)
-    first = claims.read(storage, paths, 0) if n else None
+    begun = claims.life(storage, run, n).first
+    first = claims.read(storage, paths, begun) if begun < n else None
     if first is not None and first.source is not None:
         return None
     nonce = secrets.token_hex(8)
@@ -118,7 +120,7 @@ def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
         return None
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
     recovery = Recovery(nonce=one.nonce, first={}, start=0)
-    opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery)
+    opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery, begun=begun)
     publish(storage, opened, None)
     return opened.base
 
@@ -132,12 +134,13 @@ def _replay(storage: Storage, run: RunRef, one: Abandoned) -> bool:
         return False
     # Only now: the last request of a killed writer may have been on its way, and have come through meanwhile.
     head = claims.newest_base(storage, run, n)
-    assert head is not None
+    if head is None:  # it was removed
+        return False
     view = of_base(storage, run, head)
     recovery, belongs = _state(one, head, view)
     if not belongs:
         return False
-    opened = build(run, "recovered", n, nonce, view, view.next_step, head.revisions, None, recovery)
+    opened = build(run, "recovered", n, nonce, view, view.next_step, head.revisions, None, recovery, begun=head.begun)
     publish(storage, opened, None)
     Uploads(storage).send(one.blobs())
     term = Term(storage, opened)

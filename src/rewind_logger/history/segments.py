@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rewind_logger.format import names
+from rewind_logger.format import documents, names
 from rewind_logger.format.names import SegmentName
 from rewind_logger.format.segment import Identity
 from rewind_logger.storage.base import ObjectInfo, Storage
+from rewind_logger.types import Entry
 
 
 class Segment(NamedTuple):
@@ -131,6 +132,19 @@ def identity(path: str, name: SegmentName) -> Identity:
     """Return what the segment at a path has to say of itself."""
     folder, _, stream, _, _ = path.rsplit("/", 4)
     return Identity(stream, name.first, name.last, names.writer(folder))
+
+
+def lost(storage: Storage, entry: Entry, chosen: Iterable[Segment], sealed: int | None) -> list[tuple[int, int]]:
+    """Return the same, but for flushes that were removed because they lie wholly behind the cut of an entry."""
+    gaps = missing(chosen, sealed)
+    if not gaps or entry.cut is None:
+        return gaps
+    path = names.trimmed(entry.folder)
+    try:
+        trim = documents.decode_trim(storage.read(path), path)
+    except FileNotFoundError:
+        return gaps
+    return gaps if entry.cut > trim.cut else []
 
 
 def plan_of(files: Mapping[str, Iterable[Segment]]) -> dict[str, list[tuple[str, int]]]:

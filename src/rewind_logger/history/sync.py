@@ -152,6 +152,8 @@ class _Run:
             trouble = f"they were written on {one.host} within the last hour. Sync there, or later."
             return self._say(one.folder, "waiting", trouble=trouble)
         head = self._head()
+        if head is None and claims.was_removed(self._storage, self._run, one.claimed):
+            return self._superseded(one, recovery.count(one.batches(0)))
         if head is None:
             return self._begin(one)
         looked = recovery.look(self._storage, self._run, head, one)
@@ -262,12 +264,12 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
     # The same for every attempt, so that it is known whose the claim is.
     nonce = hashlib.sha256(one.nonce.encode()).hexdigest()[:16]
     n = claims.count(storage, paths)
-    first = claims.read(storage, paths, 0) if n else None
+    life = claims.life(storage, child, n)
+    first = claims.read(storage, paths, life.first) if life.first < n else None
     if first is not None and first.nonce != nonce:
         return None
-    head = claims.newest_base(storage, child, n)
-    if head is not None:
-        return head
+    if life.head is not None:
+        return life.head
     term = _term_of(storage, run, one)
     source = parent = None
     first_missing: dict[str, int] = {}
@@ -288,14 +290,14 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
     if not claims.take(storage, paths, claim, n):
         return None
     taken = Recovery(nonce=one.nonce, first=first_missing, start=start)
-    opened = build(child, "forked", n, nonce, view, view.next_step, (record,), parent, taken)
+    opened = build(child, "forked", n, nonce, view, view.next_step, (record,), parent, taken, begun=life.first)
     publish(storage, opened, None)
     return opened.base
 
 
 def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View] | None:
     """Return the base of a superseded writer's term, and what was visible from its end; None if it began none."""
-    if one.claimed is None:
+    if one.claimed is None or claims.was_removed(storage, run, one.claimed):
         return None
     folder = RunPaths(run).term(one.claimed, one.nonce)
     path = names.base(folder)

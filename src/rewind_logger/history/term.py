@@ -80,6 +80,7 @@ class Term:
         try:
             self._storage.size(path)
         except FileNotFoundError:
+            self.check_owner()  # which says who removed it, if it was done by us
             raise FencedError(
                 f"Run {self.opened.run} was deleted in {self._storage.url} while it was written ({path} is gone): this "
                 f"writer no longer writes to the store.{claims.kept(self._journal)} Open the run anew to go on."

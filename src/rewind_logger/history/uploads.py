@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,9 @@ TOGETHER_BYTES = 32 << 20
 ASK_BYTES = 1 << 20
 """Of a blob of this size or more the store is asked whether it has it: that takes a request, and may save more."""
 
+REMEMBERED_S = 6 * 3600.0
+"""How long a blob that was brought in is known to be there: a row may refer to it much later than it was looked at."""
+
 REMEMBERED = 1 << 17
 """Blobs that are known to be in the store, at most."""
 
@@ -31,11 +35,12 @@ class Uploads:
     def __init__(self, storage: Storage) -> None:
         """Take the store."""
         self._storage = storage
-        self._done: set[str] = set()
+        self._done: dict[str, float] = {}  # when, by the wall time
 
     def __contains__(self, digest: str) -> bool:
-        """Whether a blob was brought in."""
-        return digest in self._done
+        """Whether a blob was brought in, not long ago."""
+        done = self._done.get(digest)
+        return done is not None and 0 <= time.time() - done < REMEMBERED_S
 
     def send(self, found: Mapping[str, bytes | Path]) -> None:
         """Bring in blobs; one that cannot be read back is named in the log and left out.
@@ -47,22 +52,25 @@ class Uploads:
             StorageError: If the store failed; those that are there are not sent again.
         """
         if len(self._done) + len(found) > REMEMBERED:
-            self._done.clear()
+            self._done = {}
+        now = time.time()
         for group in together(self._missing(found), lambda one: len(one[1]), TOGETHER_BYTES):
             outcomes = self._storage.put_each([(names.blob(digest), data) for digest, data in group])
-            self._done.update(digest for (digest, _), error in zip(group, outcomes, strict=True) if error is None)
+            for (digest, _), error in zip(group, outcomes, strict=True):
+                if error is None:
+                    self._done[digest] = now
             raise_first(outcomes)
 
     def _missing(self, found: Mapping[str, bytes | Path]) -> Iterator[tuple[str, bytes]]:
         """Yield the blobs that the store may not have."""
         for digest, source in found.items():
-            if digest in self._done:
+            if digest in self:
                 continue
             data = source if isinstance(source, bytes) else _read(digest, source)
             if data is None:
                 continue
-            if len(data) >= ASK_BYTES and blobs.exists(self._storage, digest, len(data)):
-                self._done.add(digest)
+            if len(data) >= ASK_BYTES and blobs.renew(self._storage, digest, len(data)):
+                self._done[digest] = time.time()
             else:
                 yield digest, data
 

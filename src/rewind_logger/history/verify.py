@@ -52,7 +52,7 @@ def verify(
         OSError: If `resume` cannot be read or written.
     """
     # A run whose claims are all gone is none to anybody else.
-    refs = catalog.runs(storage, marks=("m", "t")) if run is None else [run]
+    refs = catalog.runs(storage, marks=("m", "t"), removed=True) if run is None else [run]
     if run is not None and not claims.count(storage, RunPaths(run)):
         raise catalog.not_found(storage, run)
     state = State(None if resume is None else Path(resume), storage.url, None if run is None else str(run))

@@ -133,11 +133,23 @@ def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = No
     try:
         last = claims.base_of(storage, run, record.folder)
     except FileNotFoundError as error:
+        if _exists(storage, names.removed(record.folder)):
+            raise RunNotFoundError(
+                f"Revision {revision} of run {run} was removed: it cannot be read any more."
+            ) from None
         raise CorruptError(
             f"{names.base(record.folder)} in {storage.url} is missing, on which revision {revision} of run {run} rests."
         ) from error
     end = segments.seal(storage, record.folder, record.sealed)
     return of_term(storage, run, last, record.folder, end, head.revisions)
+
+
+def _exists(storage: Storage, path: str) -> bool:
+    try:
+        storage.size(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def of_term(

@@ -23,7 +23,8 @@ def is_in(mark: Mark, storage: Storage) -> bool:
         claim = claims.read(storage, paths, mark.claim)
     except CorruptError:  # its term's folder has its nonce, too
         return bool(storage.list(paths.term(mark.claim, mark.claim_nonce)))
-    return claim is not None and claim.nonce == mark.claim_nonce
+    mine = claim is not None and claim.nonce == mark.claim_nonce
+    return mine and not claims.was_removed(storage, mark.run, mark.claim)
 
 
 def own_store(mark: Mark, storage_options: Mapping[str, Any] | None) -> Storage | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError, RunExistsError
-from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, forking
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
@@ -120,7 +119,7 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
         raise ConfigError(
             f"fork_from={wanted.fork_from!r} is of {at.run} itself: give the fork another version, or use resume_from."
         )
-    exists = claims.count(wanted.storage, RunPaths(wanted.run)) > 0
+    exists = claims.exists(wanted.storage, wanted.run)
     own = loaded is not None and any(mark.run == wanted.run and is_in(mark, wanted.storage) for mark in loaded.marks)
     if exists and own:
         assert loaded is not None
@@ -180,7 +179,7 @@ def _without_mark(wanted: Wanted, loaded: Loaded) -> Decision:
     step = loaded.next_step - 1
     note = f"{loaded} was saved without Rewind Logger: by its loop state it stands at step {step}."
     at = None
-    if claims.count(wanted.storage, RunPaths(wanted.run)):
+    if claims.exists(wanted.storage, wanted.run):
         at = Position(wanted.run, None, loaded.next_step)
     request = OpenRequest(at=at, reason=f"resumed from {loaded}")
     return Decision(run=wanted.run, request=request, notes=(note,))
@@ -210,7 +209,7 @@ def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str,
                 " history."
             )
             return Decision(run=run, request=OpenRequest(reason=reason), notes=(note,))
-    if claims.count(wanted.storage, RunPaths(run)):
+    if claims.exists(wanted.storage, run):
         try:
             _check_forked_from(wanted, run, mark.position, source)
         except RunExistsError:
@@ -225,13 +224,13 @@ def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str,
 
 
 def _began_as_fork(storage: Storage, run: RunRef) -> bool:
-    first = claims.read(storage, RunPaths(run), 0)
+    first = claims.first(storage, run)
     return first is not None and first.source is not None
 
 
 def _check_forked_from(wanted: Wanted, run: RunRef, at: Position, source: Storage | None) -> None:
     """Refuse a run that exists and is not the fork from this very position."""
-    first = claims.read(wanted.storage, RunPaths(run), 0)
+    first = claims.first(wanted.storage, run)
     found = first.source if first is not None else None
     if found is None or not forking.is_from(found, at, source):
         begun = "is no fork" if found is None else f"was forked from {found.run}@{found.revision}, before {found.cut}"

@@ -65,7 +65,7 @@ def forks(storage: Storage, position: Position) -> list[Fork]:
 def _fork(storage: Storage, parent: RunRef, nonce: str, child: str) -> Fork | None:
     """Return what the first claim of a fork says; None if the fork was never made, or is gone."""
     project, _, run = names.absolute(child, parent).rpartition("/")
-    claim = claims.read(storage, RunPaths(RunRef(project, run)), 0)
+    claim = claims.first(storage, RunRef(project, run))
     source = None if claim is None else claim.source
     if claim is None or source is None or claim.nonce != nonce or source.run != str(parent):
         return None

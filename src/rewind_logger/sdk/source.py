@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from rewind_logger.errors import ConfigError, PositionError, RunNotFoundError
-from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, reader, view
 from rewind_logger.sdk import metric_moment, moment
 from rewind_logger.sdk.metadata import fold
@@ -93,7 +92,7 @@ def _by_name(text: str, what: str, storage: Storage | None, project: str) -> Pos
         if named.step is not None:
             raise PositionError(f"{what} names a step, and step= another: give one of them.")
         position = named.position(project)
-        if named.project is not None or named.revision is not None or claims.count(storage, RunPaths(position.run)):
+        if named.project is not None or named.revision is not None or claims.exists(storage, position.run):
             return position
     found = [run for run in catalog.runs(storage, project) if _name(storage, run) == text]
     if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rewind_logger.errors import ConfigError, PositionError
@@ -18,6 +19,8 @@ from rewind_logger.storage import Storage, open_storage
 from rewind_logger.types import Position, RunRef
 
 if TYPE_CHECKING:
+    from rewind_logger.history.collect import Collected, Progress
+    from rewind_logger.history.remove import Removed
     from rewind_logger.history.verifying.report import VerifyReport
 
 
@@ -149,6 +152,81 @@ class Store:
         if named.revision is not None or named.step is not None:
             raise ConfigError(f"{name!r} does not name a whole run: leave the revision and the step out.")
         return named.position(named.project or catalog.find(self.storage, named.run).project).run
+
+    def collect(
+        self,
+        *,
+        dry_run: bool = True,
+        grace: timedelta = timedelta(days=7),
+        exclusive: bool = False,
+        progress: Progress | None = None,
+    ) -> Collected:
+        """Remove what nobody can need any more: no run, no archived revision and no fork, whoever writes meanwhile.
+
+        These are segments that were put together into larger ones, what interrupted openings and uploads left, what
+        belonged to removed runs and revisions, and files of artifacts and media that no row names any more.
+
+        Args:
+            dry_run: Whether only to say what would be removed.
+            grace: What was written within this time stays, by the clock of the store. At least a day.
+            exclusive: Whether nobody else uses the store meanwhile, writer or reader: then `grace` may be shorter.
+            progress: Called with what is being done, how much of it is done, and how much there is (None: not known).
+
+        Returns:
+            What was removed, or would be; `print` shows a table.
+
+        Raises:
+            ConfigError: If `grace` is too short.
+            CorruptError: If something is damaged, so that it cannot be known what is needed. Nothing was removed.
+            FormatVersionError: If a newer version of this package wrote to the store. Nothing was removed.
+            StorageError: If the store fails, or does not say when its objects were written.
+        """
+        from rewind_logger.history import collect
+
+        if grace.total_seconds() < (0 if exclusive else collect.LEAST_GRACE_S):
+            raise ConfigError(
+                f"grace={grace!r} is too short: what writers rely on at this moment could go. Give at least a day; or "
+                "exclusive=True, if nobody else uses the store meanwhile."
+            )
+        return collect.collect(self.storage, dry_run=dry_run, grace_s=grace.total_seconds(), progress=progress)
+
+    def remove(
+        self, name: str, *, dry_run: bool = True, adopt: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove a run, or an archived revision of one.
+
+        A run is gone at once and as a whole; whoever writes it is told at the next flush, and keeps the rows that were
+        not stored in the journal. Its name can be used again. Of a revision goes what only that shows. Lightning's
+        checkpoints stay. A removal that was interrupted is continued by the same call.
+
+        Args:
+            name: A run, `project/id`; or an immutable id, `project/id@1`.
+            dry_run: Whether only to say what would be removed.
+            adopt: Whether to remove it although forks need rows of it: these stay where they are, as rows of the forks.
+            progress: Called with what is being done, how much of it is done, and how much there is (None: not known).
+
+        Returns:
+            What was removed, or would be; `print` shows it.
+
+        Raises:
+            ConfigError: If forks need it, which the message lists; if one is being made; if the name is that of a step,
+                or of the run's present revision.
+            RunNotFoundError: If there is no such run or revision.
+            CorruptError: If something is damaged, so that it cannot be known what others need. Nothing was removed.
+            StorageError: If the store fails: call it again later.
+        """
+        from rewind_logger.history import remove
+
+        named = moment.parse(name)
+        if named.step is not None:
+            raise ConfigError(f"{name!r} names a step: remove the run or an archived revision; a step cannot be.")
+        project = catalog.find(self.storage, named.run).project if named.project is None else named.project
+        position = named.position(project)
+        if position.revision is None:
+            return remove.remove_run(self.storage, position.run, dry_run=dry_run, adopt=adopt, progress=progress)
+        return remove.remove_revision(
+            self.storage, position.run, position.revision, dry_run=dry_run, adopt=adopt, progress=progress
+        )
 
 
 def open_store(url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Store:

@@ -137,6 +137,9 @@ class Storage(ABC):
     """Whether `create` is known never to replace an object, by how the backend is made; None where only a probe can
     tell (`rewind_logger.storage.probe`)."""
 
+    cheap_touch: bool = False
+    """Whether `touch` costs no more than a look."""
+
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
         """Create an object only if there is none of that name; return whether this call created it.

@@ -33,6 +33,9 @@ _LINK_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOT
 _FOLDER_SYNC_REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF})
 """What file systems answer that cannot sync a folder, and have no need to, or no way."""
 
+_TRIES = 5
+"""How often a folder is made for a file that is about to be written there."""
+
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 """The names of `_write_temporary`."""
 
@@ -60,6 +63,7 @@ class LocalStorage(Storage):
     """
 
     conditional = True
+    cheap_touch = True
 
     def __init__(
         self, folder: str | os.PathLike[str], *, link: Callable[[str | Path, str | Path], object] = os.link
@@ -170,6 +174,7 @@ class LocalStorage(Storage):
         with suppress(FileNotFoundError), _translated("delete", target):
             if not target.is_dir():
                 target.unlink()
+                self._remove_empty(target.parent)
 
     def list(self, folder: str) -> Listing:
         """See `Storage.list`."""
@@ -180,6 +185,13 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             return []
         return sorted(lines, key=lambda line: line.name)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove a folder and those above it as far as they are empty, but not the store itself."""
+        with suppress(OSError):  # there is something in it, or somebody else was first
+            while folder != self.local_path:
+                folder.rmdir()
+                folder = folder.parent
 
     def _locate(self, path: str) -> Path:
         """Return the file of an object."""
@@ -223,10 +235,12 @@ def _write_temporary(target: Path, pieces: Iterable[bytes]) -> Path:
     # Not by `tempfile`, whose files only their owner may read.
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = open_file(temporary, flags)
-    except FileNotFoundError:
-        _make_folder(target.parent)
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            descriptor = open_file(temporary, flags)
+            break
+        _make_folder(target.parent)  # which may be removed again at once, for it is empty
+    else:
         descriptor = open_file(temporary, flags)
     try:
         try:

@@ -38,6 +38,7 @@ class MemoryStorage(Storage):
     """
 
     conditional = True
+    cheap_touch = True
 
     def __init__(self, url: str = "memory://") -> None:
         from fsspec.implementations.memory import MemoryFileSystem

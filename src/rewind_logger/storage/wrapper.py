@@ -21,6 +21,7 @@ class WrapperStorage(Storage):
         self.url = inner.url
         self.local_path = inner.local_path
         self.conditional = inner.conditional
+        self.cheap_touch = inner.cheap_touch
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Storage.create`."""

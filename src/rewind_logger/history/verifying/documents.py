@@ -10,6 +10,7 @@ from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import documents, names
 from rewind_logger.format.documents import Base, Claim, Merge
 from rewind_logger.format.names import RunPaths
+from rewind_logger.history.claims import REMOVED
 from rewind_logger.history.verifying.look import RESTORE, Look, Shown, unreadable
 from rewind_logger.history.verifying.report import Harm
 from rewind_logger.types import Entry, RunRef
@@ -35,6 +36,8 @@ class Term:
     merge: Merge | None = None
     damaged: bool = False
     """Whether there is a base that cannot be read."""
+    removed: bool = False
+    """Whether its revision was removed, and with it its base."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,8 @@ class Run:
 
     ref: RunRef
     terms: dict[int, Term] = field(default_factory=dict)
+    first: int = 0
+    """The number of its first claim; those before are of runs of that name that were removed."""
     children: list[str] = field(default_factory=list)
     """The runs that its pins name."""
 
@@ -75,6 +80,8 @@ def read(look: Look, ref: RunRef) -> Run:
     for n, claim in _read_each(look, "claims", numbers, paths.claim, _decode_claim):
         nonce = "" if claim is None else claim.nonce
         run.terms[n] = Term(n, claim, paths.term(n, nonce) if nonce else "")
+        if claim is not None and claim.kind == REMOVED:
+            run.first = max(run.first, n + 1)
     for number in numbers:
         run.terms.setdefault(number, Term(number, None, ""))
     known = {term.folder.rpartition("/")[2] for term in run.terms.values() if term.folder}
@@ -111,7 +118,7 @@ def _decode_claim(data: bytes, path: str) -> Claim | None:
 def _read_terms(look: Look, run: Run) -> None:
     """Read what lies directly in the folders of terms, and note the folders of segments."""
     storage = look.storage
-    terms = [term for term in run.terms.values() if term.folder]
+    terms = [term for term in run.terms.values() if term.folder and term.number >= run.first]
     bases = _read_each(
         look,
         "bases",
@@ -131,12 +138,14 @@ def _read_terms(look: Look, run: Run) -> None:
     for group in _groups(terms):
         for term, infos in zip(group, storage.map_lists([term.folder for term in group]), strict=True):
             present = {info.name for info in infos}
+            term.removed = "removed.json" in present
             if "s" in present:
                 look.folder(term.folder)
             for info in infos:
                 if info.size is None and info.name.startswith("a") and info.name[1:].isdecimal():
                     look.folder(f"{term.folder}/{info.name}")
-            if "s" in present and term.base is None and not term.damaged and not _has_base(look, term):
+            excused = term.damaged or term.removed
+            if "s" in present and term.base is None and not excused and not _has_base(look, term):
                 look.wrong(
                     names.base(term.folder),
                     "It is missing, and its writer stored rows, which it does only after it.",
@@ -147,10 +156,15 @@ def _read_terms(look: Look, run: Run) -> None:
 
 def _has_base(look: Look, term: Term) -> bool:
     """Say whether a base has come since it was looked for."""
+    return _is_there(look, names.base(term.folder))
+
+
+def _is_there(look: Look, path: str) -> bool:
     try:
-        return look.storage.size(names.base(term.folder)) >= 0
+        look.storage.size(path)
     except FileNotFoundError:
         return False
+    return True
 
 
 def _set_damaged(term: Term) -> None:
@@ -276,7 +290,7 @@ def _chain(look: Look, run: Run, head: Term) -> list[Term]:
             last = run.at(record.folder)
             if last is not None and last.base is not None:
                 waiting.append(last)
-            elif last is None or not last.damaged:
+            elif last is None or not (last.damaged or last.removed):
                 look.wrong(
                     names.base(record.folder),
                     f"It is missing, and revision {record.number} of {run.ref} rests on it.",
@@ -285,7 +299,7 @@ def _chain(look: Look, run: Run, head: Term) -> list[Term]:
         waiting += [last for entry in term.base.lineage if (last := run.at(entry.folder)) is not None]
     for folder in sorted({entry.folder for term in found.values() if term.base for entry in term.base.lineage}):
         last = run.at(folder)
-        if last is not None and last.base is None and not last.damaged:
+        if last is not None and last.base is None and not (last.damaged or last.removed):
             look.wrong(
                 names.base(folder),
                 "It is missing, and later openings build on it.",
@@ -352,7 +366,7 @@ def _continues(before: Sequence[Entry], built_on: Sequence[Entry]) -> bool:
 
 def _check_fork(look: Look, run: Run, head: Base) -> None:
     """See that a fork begins where its first claim says, and that its parent knows of it."""
-    first = run.terms.get(0)
+    first = run.terms.get(run.first)
     source = first.claim.source if first is not None and first.claim is not None else None
     if source is None:
         return
@@ -380,6 +394,8 @@ def _check_fork(look: Look, run: Run, head: Base) -> None:
             child = documents.decode_pin(data, pin)
         except (CorruptError, FormatVersionError):
             return  # said where the pins of its run are read
+    if child is None and _is_there(look, RunPaths(RunRef(project, run_id)).removed):
+        return  # its parent was removed, and left it what it needs
     if child != str(run.ref):
         look.wrong(
             pin,

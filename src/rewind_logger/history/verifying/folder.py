@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from rewind_logger.format import names
+from rewind_logger.format import documents, names
+from rewind_logger.format.names import SegmentName
 from rewind_logger.history import segments
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.together import together
@@ -172,6 +173,8 @@ def _check_covers(look: Look, stream: Stream, facts: Mapping[str, Facts | None])
         if limit == -1:
             continue
         gaps = [gap for gap in segments.missing(chosen, limit) if gap not in said]
+        if gaps and _was_trimmed(look, stream, limit):
+            continue
         for first, last in gaps:
             said.add((first, last))
             look.wrong(
@@ -217,12 +220,39 @@ def _check_plans(look: Look, stream: Stream, facts: Mapping[str, Facts | None]) 
             continue  # as it should be; or damaged, which was said
         parsed = names.SegmentName.parse(name)
         assert parsed is not None
+        if name not in sizes and _was_collected(look, stream, parsed):
+            continue
         there = f"has {sizes[name]:,} bytes" if name in sizes else "is missing"
         look.wrong(
             f"{stream.path}/{parsed.first // names.GROUP_SIZE:06d}/{name}",
             f"A base says that it is read and has {size:,} bytes, and it {there}.",
             stream.cost([(parsed.first, parsed.last)], (parsed.first_clock, parsed.last_clock)),
         )
+
+
+def _was_trimmed(look: Look, stream: Stream, limit: int | None) -> bool:
+    """Say whether what is missing up to a flush was removed because no revision shows it."""
+    cuts = [one.cut for one in stream.about.shown if one.limit(stream.name) == limit]
+    trim = _trim(look, stream)
+    return trim is not None and all(cut is not None and cut <= trim for cut in cuts)
+
+
+def _trim(look: Look, stream: Stream) -> int | None:
+    """Return the clock from which on segments of a folder were removed, None where none were."""
+    path = names.trimmed(stream.folder)
+    try:
+        return documents.decode_trim(look.storage.read(path), path).cut
+    except FileNotFoundError:
+        return None
+
+
+def _was_collected(look: Look, stream: Stream, name: SegmentName) -> bool:
+    """Say whether a segment that is gone may be: one that a base names which nobody reads any more."""
+    superseded = any(one.name.first <= name.first and name.last <= one.name.last for one in stream.found)
+    if superseded or not stream.about.shown:
+        return True
+    trim = _trim(look, stream)
+    return trim is not None and name.first_clock >= trim
 
 
 def _between(chosen: Sequence[Segment], first: int, last: int) -> tuple[int, int] | None:

@@ -177,19 +177,34 @@ class ArtifactLog(Companion):
         return entries
 
     def _log_again(self, artifact: Artifact, aliases: list[str], clock: int | None) -> Artifact:
-        """Log what was logged before: here, or in another run of the store. Its files are there."""
+        """Log what was logged before: here, or in another run of the store. Its files need not be sent again."""
         if artifact._require().storage.url != self._storage.url:
             raise ConfigError(f"{artifact!r} lies in another store: download it, and log a new Artifact of its files.")
         artifact.wait()
         pending = self._begin(clock)
         earlier = artifact._version()
-        data = manifest.encode(artifact._read())
-        version = self._describe(artifact, artifact._read(), earlier.manifest, pending)
+        entries = artifact._read()
+        data = manifest.encode(entries)
+        self._see_to_blobs(artifact, entries, earlier.manifest)
+        version = self._describe(artifact, entries, earlier.manifest, pending)
         pending.values = logged_values(version, len(data), aliases)
         again = Artifact._of(version, aliases, self._logged(pending))
         again._aliases = None
         self._append(pending)
         return again
+
+    def _see_to_blobs(self, artifact: Artifact, entries: dict[str, Entry], manifest_digest: str) -> None:
+        """Keep what was stored before for the row that is about to refer to it: its run may have been removed."""
+        wanted = {entry.sha256: entry.size for entry in entries.values() if entry.sha256 is not None}
+
+        def one(item: tuple[str, int | None]) -> None:
+            if not blobs.renew(self._storage, *item):
+                raise StorageError(
+                    f"{artifact!r} cannot be logged again: a file of it is no longer in {self._storage.url}. Make a "
+                    "new Artifact of its files."
+                )
+
+        each(one, [*wanted.items(), (manifest_digest, None)])
 
     def _describe(self, artifact: Artifact, entries: dict[str, Entry], digest: str, pending: _Pending) -> Version:
         metadata = plain(artifact.metadata)

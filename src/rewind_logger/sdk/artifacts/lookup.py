@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rewind_logger.errors import ArtifactNotFoundError, RunNotFoundError
-from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk import moment
@@ -67,7 +66,7 @@ def elsewhere(storage: Storage, run: RunRef, text: str) -> Artifact:
         return _in_project(storage, run.project, name, which, without=run)
     named = moment.parse(place)
     position = named.position(run.project)
-    if named.revision is None and named.step is None and not claims.count(storage, RunPaths(position.run)):
+    if named.revision is None and named.step is None and not claims.exists(storage, position.run):
         # What W&B calls an artifact by: its project, perhaps below an entity.
         return _in_project(storage, place, name, which)
     view = resolve(storage, position.run, position.revision)

@@ -28,6 +28,9 @@ AT_ONCE = 4
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 """Before an upload is tried again, while the store is away."""
 
+LONG_S = 3600.0
+"""If an upload took longer, it is seen to once more that all of it is there."""
+
 PROGRESS_S = 10.0
 """How often a line says how far it is, while somebody waits."""
 
@@ -216,7 +219,13 @@ class Uploads:
                 upload.sent_bytes += size
 
         different = {digest: (path, digest, size) for path, digest, size in upload.files}
+        began = time.time()
         each(one, list(different.values()))
+        while not 0 <= time.time() - began < LONG_S and not self._closed:
+            # What was sent first may by now be too old to be referred to. It is not sent again, but touched.
+            upload.sent = upload.sent_bytes = 0
+            began = time.time()
+            each(one, list(different.values()))
         upload.sent = len(upload.files)
         if not self._closed:
             blobs.put(self._storage, upload.manifest)

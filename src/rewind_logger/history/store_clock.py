@@ -1,0 +1,52 @@
+"""The clock of a store: what it says of when objects were written, which machines need not agree with."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+
+from rewind_logger.errors import StorageError
+from rewind_logger.format import names
+from rewind_logger.storage.base import Storage
+
+ASKED_AGAIN_S = 600.0
+"""How long an answer is good for."""
+
+_answers: dict[str, tuple[float, float]] = {}
+"""By store what it said, and when by the wall time of this machine."""
+
+_lock = threading.Lock()
+
+
+def now(storage: Storage) -> float:
+    """Ask a store what time it is, by an object that is put, looked at and deleted: three requests.
+
+    Returns:
+        Seconds since 1970-01-01 UTC.
+
+    Raises:
+        StorageError: If it cannot tell when its objects were written, or fails.
+    """
+    path = names.probe(secrets.token_hex(8))
+    storage.put(path, b"now")
+    try:
+        modified = storage.info(path).modified
+    finally:
+        storage.delete(path)
+    if modified is None:
+        raise StorageError(f"{storage.url} does not say when its objects were written, so none can be told to be old.")
+    return modified
+
+
+def about_now(storage: Storage) -> float:
+    """Return the same, to a second or two; the store is asked once in ten minutes."""
+    with _lock:
+        asked = _answers.get(storage.url)
+    here = time.time()
+    # The wall time, for it goes on while a machine sleeps; one that was set back asks anew.
+    if asked is None or not 0 <= here - asked[1] < ASKED_AGAIN_S:
+        asked = now(storage), here
+        with _lock:
+            _answers[storage.url] = asked
+    return asked[0] + here - asked[1]
