@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger.errors import TransientStorageError
+from rewind_logger.errors import FencedError, TransientStorageError
 from rewind_logger.format.names import RunPaths, check_name
-from rewind_logger.history import claims, journal, spool
+from rewind_logger.history import claims, compact, journal, spool, view
 from rewind_logger.history import sync as syncing
+from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.sync import Synced, fork_of, sync_store
+from rewind_logger.history.verify import verify
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
-from rewind_logger.storage.faults import Fault, FaultyStorage
+from rewind_logger.storage.faults import Fault, FaultyStorage, Request
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position, RunRef
@@ -399,3 +401,58 @@ def test_journals_are_found_wherever_their_runs_lie(tmp_path: Path, monkeypatch:
     assert [str(run) for run, _ in spool.roots(store)] == ["p/a", "p/a.b", "team/p/ä b"]
     assert [one.what for one in sync_store(store)] == 3 * ["brought in"]
     assert claims.count(store, RunPaths(RunRef("team/p", "ä b"))) > 0
+
+
+def test_a_run_that_is_first_opened_during_a_sync_loses_nothing(tmp_path: Path) -> None:
+    """Found by the model check: the sync believed that nobody had opened the run, and began it anew, empty."""
+
+    def race(number: int | None) -> int:
+        """Open the run on another machine at one of the requests of a sync; return how many there were."""
+        store = MemoryStorage(f"memory://race-{number}")
+        here, there = (Machine(store, tmp_path / f"{number}-{name}") for name in ("here", "there"))
+        early = Writer(here, RUN, background=False)
+        early.append("metrics", {"a": 100}, None)
+        early.append("metrics", {"a": 101}, 0)
+        die(early)
+        writers: list[Writer] = []
+
+        def open_it(request: Request) -> None:
+            if request.number == number:
+                writers.append(logged(there, range(4), range(0)))
+
+        faulty = FaultyStorage(here, open_it)
+        sync_store(faulty)
+        count("takeovers", len(writers))
+        if writers:
+            assert set(line(range(4))) <= set(read(store)), "acknowledged rows are lost"
+            assert waiting(here) or len(read(store)) == 6, "what was logged here is there, or is kept"
+        return faulty._number
+
+    total = race(None)
+    for number in range(total):
+        race(number)
+    assert total > 10
+
+
+def test_a_fork_has_all_that_its_writer_had_though_its_folder_was_merged_and_collected(
+    machine: Machine, memory: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the model check: the fork referred to segments that were there no longer."""
+    monkeypatch.setattr(compact, "LONG_LINEAGE", 1)
+    monkeypatch.setattr(view, "LONG_LINEAGE", 1)
+    zombie = logged(machine, range(4), range(4, 6))
+    elsewhere = Machine(memory, tmp_path / "another disk")
+    for start in (4, 8, 12):  # each goes on, and merges what it builds on
+        writer = opened(elsewhere)
+        log(writer, range(start, start + 4), turn=1)
+        end(writer)
+    with pytest.raises(FencedError):
+        zombie.flush()
+    die(zombie)
+    removed = collect(memory, dry_run=False, grace_s=-1.0)
+    assert removed.objects
+    synced = only(sync_store(machine, as_fork=True))
+    assert synced.what == "forked" and synced.fork is not None
+    assert read(memory, run=synced.fork) == line(range(6))
+    assert read(memory) == [*line(range(4)), *line(range(4, 16), turn=1)]
+    assert verify(memory).ok, verify(memory)

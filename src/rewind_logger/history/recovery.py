@@ -106,11 +106,15 @@ def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
     """Begin a run that nobody has opened yet, such that what follows takes the rows of a journal.
 
     Returns:
-        The base of its first term; None if it was to be a fork, or if somebody else opens it at this moment.
+        The base of its first term, or of its newest, if somebody opened it meanwhile; None if it was to be a fork, or
+        if somebody else opens it at this moment.
     """
     paths = RunPaths(run)
     n = claims.count(storage, paths)
-    begun = claims.life(storage, run, n).first
+    life = claims.life(storage, run, n)
+    if life.head is not None:
+        return life.head
+    begun = life.first
     first = claims.read(storage, paths, begun) if begun < n else None
     if first is not None and first.source is not None:
         return None
@@ -118,6 +122,10 @@ def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
     reason = f"rows of the journal {one.nonce}"
     if not claims.take(storage, paths, new_claim(nonce, "recovered", reason), n):
         return None
+    # Only now is it certain: who had made the last claim may have put its base since, and logged.
+    head = claims.newest_base(storage, run, n)
+    if head is not None:
+        return head
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
     recovery = Recovery(nonce=one.nonce, first={}, start=0)
     opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery, begun=begun)

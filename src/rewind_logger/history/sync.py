@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rewind_logger.errors import RewindError, TransientStorageError
+from rewind_logger.errors import RewindError, RunNotFoundError, TransientStorageError
 from rewind_logger.format import names
 from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
 from rewind_logger.format.names import MAX_NAME_BYTES, RunPaths
@@ -26,7 +26,7 @@ from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.place import OWNER
 from rewind_logger.history.rescue import sync_command
-from rewind_logger.history.view import View, of_term
+from rewind_logger.history.view import View, of_term, resolve
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Entry, Position, RevisionRecord, RunRef
 
@@ -191,7 +191,11 @@ class _Run:
                     rows,
                     trouble="the opening of the run was cut short. Open it again as it was meant, as that fork.",
                 )
-            recovery.recover_one(self._storage, self._run, head, one)
+            if not recovery.is_last_writers(one, head):
+                return self._one(one)  # somebody opened the run meanwhile
+            recovered = recovery.recover_one(self._storage, self._run, head, one)
+            if recovered.state == "kept":  # … or now
+                return self._superseded(one, recovered.rows)
         return self._say(one.folder, "brought in", rows)
 
     def _is_over(self, head: Base, one: Abandoned) -> bool:
@@ -277,9 +281,8 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
     view, start = nothing(child, record), 0
     if term is not None:
-        base, view = term
+        base, view, first_missing = term
         start = base.start
-        first_missing = recovery.after(view.entries[-1].sealed)
         source = Source(run=str(run), revision=base.revision, cut=view.next_step)
         parent = Position(run, base.revision, view.next_step)
         record = RevisionRecord(
@@ -295,8 +298,11 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
     return opened.base
 
 
-def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View] | None:
-    """Return the base of a superseded writer's term, and what was visible from its end; None if it began none."""
+def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View, dict[str, int]] | None:
+    """Return the base of a superseded writer's term, what was visible from its end, and which flushes come after it.
+
+    None if it began none, or if its revision was removed.
+    """
     if one.claimed is None or claims.was_removed(storage, run, one.claimed):
         return None
     folder = RunPaths(run).term(one.claimed, one.nonce)
@@ -305,12 +311,33 @@ def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View]
         base = decode_base(storage.read(path), run, path)
     except FileNotFoundError:  # its opening was cut short
         return None
-    sealed = _sealed_by_successor(storage, run, one.claimed, folder)
-    return base, of_term(storage, run, base, folder, segments.seal(storage, folder, sealed), base.revisions)
+    sealed, went_on = _sealed_by_successor(storage, run, one.claimed, folder)
+    end = segments.seal(storage, folder, sealed)
+    view = replace(of_term(storage, run, base, folder, end, base.revisions), plan={})
+    if any(_lacks(storage, entry) for entry in view.entries):
+        # Later openings have merged what it built on, or itself, and the originals were collected since.
+        try:
+            view = resolve(storage, run, base.revision).before(max(view.next_step, went_on))
+        except RunNotFoundError:
+            return None
+    return base, view, recovery.after(end.sealed)
 
 
-def _sealed_by_successor(storage: Storage, run: RunRef, n: int, folder: str) -> dict[str, int]:
-    """Return where the first term after claim `n` sealed the term before it; an empty one is not named."""
+def _lacks(storage: Storage, entry: Entry) -> bool:
+    """Say whether segments of a folder are missing."""
+    return any(
+        segments.lost(
+            storage, entry, segments.cover(segments.list_segments(storage, entry.folder, stream), flush), flush
+        )
+        for stream, flush in entry.sealed.items()
+    )
+
+
+def _sealed_by_successor(storage: Storage, run: RunRef, n: int, folder: str) -> tuple[dict[str, int], int]:
+    """Return where the first term after claim `n` sealed the term before it, and at which clock it went on from there.
+
+    An empty one is not named.
+    """
     paths = RunPaths(run)
     for number in range(n + 1, claims.count(storage, paths)):
         claim = claims.read(storage, paths, number)
@@ -322,8 +349,9 @@ def _sealed_by_successor(storage: Storage, run: RunRef, n: int, folder: str) -> 
         except FileNotFoundError:
             continue
         ends = [*base.lineage, *(Entry(one.folder, one.sealed, None) for one in base.revisions if one.folder)]
-        return next((dict(end.sealed) for end in ends if end.folder == folder), {})
-    return {}
+        sealed = next((dict(end.sealed) for end in ends if end.folder == folder), {})
+        return sealed, base.start if sealed else 0
+    return {}, 0
 
 
 def _written(journal: list[Path]) -> float:

@@ -117,6 +117,24 @@ OF_MODULE = {
 }
 """Names of the package."""
 
+OF_MEDIA = {
+    "Image": dict.fromkeys(("boxes", "classes", "masks"), _FOR_IMAGES)
+    | {"grouping": "Log a list of images to have them together."},
+    "Table": dict.fromkeys(("allow_mixed_types", "dtype", "optional"), "Leave it out: a column may hold anything.")
+    | {"log_mode": "Leave it out: what is logged is kept as it is then."},
+}
+"""Arguments of media."""
+
+
+def check_media_arguments(kind: str, given: Iterable[str]) -> None:
+    """Refuse arguments of W&B's that media do not have.
+
+    Raises:
+        ConfigError: If there is one; the message says what to do instead.
+    """
+    for name in OF_MEDIA.get(kind, {}).keys() & set(given):
+        raise ConfigError(f"{kind} has no argument {name!r} as W&B has. {OF_MEDIA[kind][name]}")
+
 
 def check_arguments(others: Mapping[str, Any], known: Iterable[str]) -> None:
     """Refuse arguments that `init` does not have.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from rewind_logger.errors import LogValueError
+from rewind_logger.sdk.absent import check_media_arguments
 
 MAX_BYTES = 128 << 20
 """What one item may have once it is encoded; it is held in memory. A larger file is an artifact."""
@@ -36,6 +37,11 @@ class Media(ABC):
 
     kind: ClassVar[str]
     """Its type in the store, such as "image"."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        """Refuse arguments of W&B's that are absent here."""
+        check_media_arguments(cls.__name__, named)
+        return super().__new__(cls)
 
     def __init__(self, caption: str | None) -> None:
         """Take the caption."""
