@@ -34,6 +34,9 @@ AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Those that every azurite has."""
 
+LOGIN = ("someone", "testing-password")
+"""On the SFTP server."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -103,10 +106,10 @@ def azurite() -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def sftp(user: str = "someone", password: str = "testing-password") -> Iterator[Place]:
+def sftp() -> Iterator[Place]:
     """Files on another machine."""
-    server = (python("asyncssh"), HERE / "sftp.py")
-    with tempfile.TemporaryDirectory() as folder, running(*server, folder, user, password) as port:
+    with tempfile.TemporaryDirectory() as folder, running(python("asyncssh"), HERE / "sftp.py", folder, *LOGIN) as port:
+        user, password = LOGIN
         yield Place("sftp://127.0.0.1/test", {"port": port, "username": user, "password": password})
 
 

@@ -16,37 +16,35 @@ import contextlib
 import json
 import random
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import greenlet
 from fsspec.implementations.memory import MemoryFileSystem
 
-from rewind_logger.errors import RewindError, RunNotFoundError, StorageError, TransientStorageError
-from rewind_logger.format import names
-from rewind_logger.format.documents import decode_base
-from rewind_logger.format.names import RunPaths
-from rewind_logger.history import catalog, claims, cumulative, reader, snapshots
-from rewind_logger.history.blobs import exists
+from rewind_logger.errors import ConfigError, RewindError, RunNotFoundError, StorageError, TransientStorageError
+from rewind_logger.history import catalog, cumulative
+from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import Opened, OpenRequest
-from rewind_logger.history.segments import Seal
+from rewind_logger.history.remove import remove_revision, remove_run
 from rewind_logger.history.sync import Synced, sync_store
 from rewind_logger.history.verify import verify
-from rewind_logger.history.view import View, of_term, resolve
+from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.retry import RetryingStorage
-from rewind_logger.types import Position, RevisionRecord, RunRef, Scalar, Stream
+from rewind_logger.types import Position, RunRef, Scalar
 from tests.history.stepping import Network, SteppingStorage
 from tests.history.swift import DictStorage, Tokens
+from tests.history.truth import MODELLED, Logged, Onlooker, Truth
 
-MODELLED: tuple[Stream, ...] = ("metrics", "events")
-"""Each has its own flush numbers and seal, and there is nothing that a third one would add."""
+NONCES = random.Random()
+"""Makes the names of claims and journals, so that a seed gives the same schedule again (but that wall time counts)."""
 
+WEEK = 8 * 86400.0
+"""Seconds after which everything is old."""
 
 NEVER = 2**62
 """Segments after which there is no summary."""
@@ -54,42 +52,6 @@ NEVER = 2**62
 
 class Killed(BaseException):
     """The writer was killed; not an `Exception`, so that nothing handles it."""
-
-
-class Logged(NamedTuple):
-    """A row that a writer logged."""
-
-    stream: Stream
-    run: RunRef
-    nonce: str
-    """Of its writer's journal."""
-    blob: str | None = None
-    """What it refers to."""
-    clock: int | None = None
-    """None, and no revision: logged before its writer had opened the run."""
-    revision: int | None = None
-
-
-@dataclass
-class Truth:
-    """What the writers know, and what readers saw."""
-
-    logged: dict[int, Logged] = field(default_factory=dict)
-    acknowledged: set[int] = field(default_factory=set)
-    archived: dict[tuple[RunRef, int], list[int]] = field(default_factory=dict)
-    """The rows of each archived revision when it was first read."""
-    before_fork: dict[RunRef, set[int]] = field(default_factory=dict)
-    """What was acknowledged when the first attempt to make a fork began."""
-    revisions: dict[RunRef, int] = field(default_factory=dict)
-    """The number of the newest revision of each run that was opened."""
-    rescued: dict[RunRef, str] = field(default_factory=dict)
-    """Runs that a sync made of what superseded writers had, and the nonces of these."""
-    checked: int = 0
-    """Rows that were looked for where they should be, each time …"""
-    lost: int = 0
-    """… and those that were not there."""
-    seen: Counter[str] = field(default_factory=Counter)
-    """What happened, for a look at whether the schedules are wild enough."""
 
 
 @dataclass
@@ -109,7 +71,13 @@ class Rules:
     look: float = 0.004
     """Chance at each stop that everything is read and compared."""
     sync: float = 0.08
-    """Chance that a turn is a sync of the journals of a machine, and not a writer."""
+    """Chance that a turn is a sync of the journals of a machine, and not a writer …"""
+    collect: float = 0.05
+    """… or a collection …"""
+    remove: float = 0.05
+    """… or the removal of an archived revision."""
+    pause: float = 0.08
+    """Chance at each turn that everybody comes to an end first, and that a week goes by."""
     blob: float = 0.3
     """Chance that an event refers to a blob."""
     machines: int = 2
@@ -118,6 +86,8 @@ class Rules:
     """Chance that a schedule keeps summaries, which take a quarter of its time."""
     rescue: float = 0.25
     """Chance that in the end every journal is brought in, and every row that was ever logged looked for."""
+    clear: float = 0.3
+    """Chance that in the end everything is collected, a run removed, and all looked at again."""
     verify: float = 0.1
     """Chance that in the end everything is verified."""
     unflushed_counts: bool = False
@@ -131,6 +101,7 @@ class Schedule:
     def __init__(self, seed: int, folder: Path, rules: Rules, tokens: Tokens | None = None) -> None:
         """Begin; with tokens the store is a dict, and segments are no Parquet."""
         self.random = random.Random(seed)
+        NONCES.seed(seed)
         self.rules = rules
         self.truth = Truth()
         self.tokens = tokens
@@ -142,9 +113,10 @@ class Schedule:
         self.folder = folder / str(seed)
         self.runs = [RunRef("p", "a")]
         self.forks: dict[RunRef, OpenRequest] = {}
-        self.disputed: set[tuple[str, int]] = set()
         self.serial = 0
+        self.rested = False
         self.summaries = self.random.random() < rules.summaries
+        self.onlooker = Onlooker(self.store, self.truth, self.runs, summaries=self.summaries)
 
     def run(self) -> Truth:
         """Let the writers run until all turns are taken; look now and then, and at the end."""
@@ -158,18 +130,22 @@ class Schedule:
 
     def _run(self) -> None:
         rules, chance = self.rules, self.random
-        rescue, verified = chance.random() < rules.rescue, chance.random() < rules.verify
+        rescue, clear, verified = (chance.random() < each for each in (rules.rescue, rules.clear, rules.verify))
         writers: list[greenlet.greenlet] = []
         turns = rules.turns
         sticky = chance.choice([0.0, 0.8, 0.95, 0.99])  # from request by request to nearly one after the other
         weather = chance.choice([0.2, 1.0, 5.0])  # from fair to foul
         kill, lose = weather * rules.kill, weather * rules.lose
         chosen: greenlet.greenlet | None = None
+        pausing = False
         while turns or writers:
-            if turns and len(writers) < rules.writers:
+            if pausing and not writers:
+                self._let_a_week_go_by()
+                pausing = False
+            if turns and not pausing and len(writers) < rules.writers:
                 turns -= 1
-                turn = self._syncer if chance.random() < rules.sync else self._writer
-                writers.append(greenlet.greenlet(turn))
+                writers.append(greenlet.greenlet(self._turn()))
+                pausing = turns > 0 and chance.random() < rules.pause
             if chosen is None or chance.random() > sticky:
                 chosen = chance.choice(writers)
             drawn = chance.random() if chosen else 1.0
@@ -196,9 +172,56 @@ class Schedule:
         if rescue:
             self._rescue()
         self.look()
+        if clear:
+            self._clear_up()
         if verified:
             self._verify()
         self.truth.seen["late requests"] += self.network.landed
+
+    def look(self) -> None:
+        """Read everything and compare it with what the writers know."""
+        self.onlooker.look()
+
+    def _turn(self) -> Callable[[], None]:
+        """Choose what somebody does; what is old is found most likely when a week has just gone by."""
+        drawn, rules = self.random.random(), self.rules
+        if self.rested:
+            drawn /= 4
+            self.rested = self.random.random() < 0.5
+        for chance, turn in (
+            (rules.sync, self._syncer),
+            (rules.collect, self._collector),
+            (rules.remove, self._remover),
+        ):
+            if drawn < chance:
+                return turn
+            drawn -= chance
+        return self._writer
+
+    def _let_a_week_go_by(self) -> None:
+        """Let more time go by than any request or writer takes: what is old now can be collected."""
+        self.truth.seen["weeks"] += 1
+        self.network.land_all()
+        self.now += WEEK
+        self.rested = True
+
+    def _clear_up(self) -> None:
+        """Collect, undisturbed, all that can be; remove a run; and look whether all that should be is there still."""
+        self.truth.seen["clearances"] += 1
+        self._let_a_week_go_by()
+        collect(self.store, dry_run=False)
+        again = collect(self.store, dry_run=False)
+        assert not again.objects, f"a second collection still found {again}"
+        self.look()
+        run = self.random.choice(self.runs)
+        with contextlib.suppress(RunNotFoundError, ConfigError):
+            remove_run(self.store, run, dry_run=False, adopt=True)
+            self.truth.gone.add(run)
+            self.truth.seen["removed runs"] += 1
+        self.look()
+        self._let_a_week_go_by()
+        collect(self.store, dry_run=False)
+        self.look()
 
     def _rescue(self) -> None:
         """Bring in every journal of every machine, undisturbed, and look for every row that was ever logged."""
@@ -215,8 +238,9 @@ class Schedule:
         for run in catalog.runs(self.store):
             with contextlib.suppress(RunNotFoundError):
                 for record in resolve(self.store, run).revisions:
-                    found.update(self._rows(resolve(self.store, run, record.number), str(run)))
-        lost = self.truth.logged.keys() - found
+                    with contextlib.suppress(RunNotFoundError):
+                        found.update(self.onlooker.rows(resolve(self.store, run, record.number), str(run)))
+        lost = set() if self.truth.removed else self.truth.logged.keys() - found
         self.truth.lost += len(lost)
         assert not lost, f"rows {sorted(lost)} were logged and are nowhere"
 
@@ -247,6 +271,7 @@ class Schedule:
         writer.close()
 
     def _stop(self) -> None:
+        self.now += 1.0
         parent = greenlet.getcurrent().parent
         assert parent is not None
         parent.switch()
@@ -256,6 +281,38 @@ class Schedule:
         storage = self._storage(self.folder / str(self.random.randrange(self.rules.machines)), self._stop)
         with contextlib.suppress(Killed):
             self._note_rescued(sync_store(storage, as_fork=self.random.random() < 0.5))
+
+    def _collector(self) -> None:
+        """Collect what nobody needs."""
+        storage = self._storage(self.folder / "0", self._stop)
+        try:
+            removed = collect(RetryingStorage(storage, 3, sleep=lambda seconds: None), dry_run=False)
+        except (Killed, RewindError, FileNotFoundError) as error:
+            self.truth.seen[f"collect: {type(error).__name__}"] += 1
+        else:
+            for what, number in removed.objects.items():
+                self.truth.seen[f"collected {what}"] += number
+
+    def _remover(self) -> None:
+        """Remove an archived revision."""
+        run = self.random.choice(self.runs)
+        newest = self.truth.revisions.get(run, 0)
+        if newest < 2:
+            return
+        revision = self.random.randrange(1, newest)
+        known = (run, revision) in self.truth.removed
+        self.truth.removed.add((run, revision))
+        storage = RetryingStorage(self._storage(self.folder / "0", self._stop), 3, sleep=lambda seconds: None)
+        try:
+            remove_revision(storage, run, revision, dry_run=False, adopt=self.random.random() < 0.5)
+        except (ConfigError, RunNotFoundError) as error:  # refused
+            self.truth.seen[f"remove: {type(error).__name__}"] += 1
+            if not known:
+                self.truth.removed.discard((run, revision))
+        except (Killed, RewindError) as error:
+            self.truth.seen[f"remove: {type(error).__name__}"] += 1
+        else:
+            self.truth.seen["removed revisions"] += 1
 
     def _note_rescued(self, done: Iterable[Synced]) -> None:
         for one in done:
@@ -312,7 +369,7 @@ class Schedule:
         values: dict[str, Scalar] = {"id": self.serial}
         digest = None
         if stream == "events" and self.random.random() < self.rules.blob:
-            data = b"content %d" % self.random.randrange(4)  # the same for many rows
+            data = b"content %d" % self.random.randrange(10)  # the same for many rows
             digest = writer.attach(data)
             values["file"] = json.dumps({"sha256": digest, "size": len(data)})
         writer.append(stream, values, clock)
@@ -368,117 +425,5 @@ class Schedule:
         at = request.at_own(opened.run)
         if opened.kind == "resumed" and at is not None and at.next_step is not None:
             self.truth.seen["cuts of nothing"] += 1
-            self._check_nothing_to_cut(opened, at.next_step)
+            self.onlooker.check_nothing_to_cut(opened, at.next_step)
         return opened.start
-
-    def _check_nothing_to_cut(self, opened: Opened, cut: int) -> None:
-        """See that an opening that was asked to cut, and did not, had nothing to cut."""
-        nothing = Seal({}, {}, None)
-        view = of_term(self.store, opened.run, opened.base, opened.folder, nothing, opened.base.revisions)
-        late = [i for i in self._rows(view, str(opened.run)) if self._clock(i) >= cut]
-        assert not late, f"{opened.run}: rows {late} should have been cut off at {cut}"
-
-    def look(self) -> None:
-        """Read everything and compare it with what the writers know."""
-        self.truth.seen["looks"] += 1
-        for run, nonce in self.truth.rescued.items():
-            found = self._rows(resolve(self.store, run), str(run))
-            assert len(found) == len(set(found)), f"{run}: doubled rows {found}"
-            lost = {i for i, row in self.truth.logged.items() if row.nonce == nonce} - set(found)
-            assert not lost, f"{run}: rows {sorted(lost)} of the writer that it was made of are lost"
-        expected: dict[tuple[str, int], set[int]] = {}
-        for run in self.runs:  # a fork after the run that it came from
-            try:
-                head = resolve(self.store, run)
-            except RunNotFoundError:
-                assert not [i for i in self.truth.acknowledged if self.truth.logged[i].run == run]
-                continue
-            first = claims.read(self.store, RunPaths(run), 0)
-            assert first is not None
-            if first.source is not None:
-                begun = (head.revisions[0].parent, head.revisions[0].cut)
-                meant = ((first.source.run, first.source.revision), first.source.cut)
-                assert begun == meant, f"{run} should have been forked from {meant}, and is from {begun}"
-            self._find_disputed(run, head)
-            for record in head.revisions:
-                kept = expected[str(run), record.number] = self._expected(run, record, expected)
-                self._compare(run, record, head, kept)
-
-    def _find_disputed(self, run: RunRef, head: View) -> None:
-        """Find the revisions that an opening began which was fenced before it had its base, and so never came to be.
-
-        A run that was forked in that moment was forked from such a revision: the rows are those that its base says, and
-        its number may by now be that of another.
-        """
-        paths = RunPaths(run)
-        for folder in self.store.list(paths.terms):
-            path = names.base(f"{paths.terms}/{folder.name}")
-            with contextlib.suppress(FileNotFoundError):
-                record = decode_base(self.store.read(path), run, path).revisions[-1]
-                known = head.revisions[record.number - 1] if record.number <= len(head.revisions) else None
-                if known is None or known.created_ms != record.created_ms or known.cut != record.cut:
-                    self.disputed.add((str(run), record.number))
-
-    def _expected(self, run: RunRef, record: RevisionRecord, expected: dict[tuple[str, int], set[int]]) -> set[int]:
-        """Return the rows that a revision must have: its own, and those it kept of the one that it was opened from."""
-        logged = self.truth.logged
-        own = {i for i in self.truth.acknowledged if (logged[i].run, logged[i].revision) == (run, record.number)}
-        if record.parent is None or record.parent in self.disputed:
-            return own
-        inherited = expected[record.parent]
-        if record.parent[0] != str(run):  # the parent may have gone on since
-            inherited = inherited & self.truth.before_fork[run]
-        return own | {i for i in inherited if record.cut is None or self._clock(i) < record.cut}
-
-    def _clock(self, i: int) -> int:
-        """Return the clock of a row, −1 where its writer never came to know it."""
-        clock = self.truth.logged[i].clock
-        return -1 if clock is None else clock
-
-    def _compare(self, run: RunRef, record: RevisionRecord, head: View, expected: set[int]) -> None:
-        name, logged = f"{run}@{record.number}", self.truth.logged
-        found = self._rows(resolve(self.store, run, record.number), name)
-        assert len(found) == len(set(found)), f"{name}: doubled rows {found}"
-        lost = expected - set(found)
-        self.truth.checked += len(expected)
-        self.truth.lost += len(lost)
-        assert not lost, f"{name}: acknowledged rows {sorted(lost)} are lost"
-        stale = [
-            i
-            for i in found
-            if record.cut is not None
-            and self._clock(i) >= record.cut
-            # A fork of a whole revision is noted as cut at its last step, and has the events that came after it too.
-            and ((logged[i].revision or 0) < record.number if logged[i].run == run else logged[i].stream == "metrics")
-        ]
-        assert not stale, f"{name}: rows {stale} outlived the cut at {record.cut}"
-        if record.number == head.revision:
-            return
-        before = self.truth.archived.get((run, record.number))
-        assert before in (None, found), f"{name} changed after it was archived: {before}, then {found}"
-        # An opening that was itself fenced before it had its base may have sealed earlier than the one that fenced it.
-        # Nobody was told that it had opened the run, and what it archived is not archived yet.
-        if head.folder.startswith(f"{RunPaths(run).terms}/{claims.count(self.store, RunPaths(run)) - 1:08d}-"):
-            self.truth.archived[run, record.number] = found
-
-    def _rows(self, view: View, name: str) -> list[int]:
-        """Return the ids of the rows of a view, in order; their clocks are checked."""
-        rows: list[int] = []
-        for stream in MODELLED:
-            table = reader.read(self.store, view, stream)
-            columns = zip(*(table[name].to_pylist() for name in ("key", "value", "clock")), strict=True)
-            ids = [(int(value), clock) for key, value, clock in columns if key == "id"]
-            found, clocks = [i for i, _ in ids], [clock for _, clock in ids]
-            known = [self._clock(i) for i in found]
-            blobs = {digest for i in found if (digest := self.truth.logged[i].blob) is not None}
-            gone = [digest for digest in blobs if not exists(self.store, digest)]
-            assert not gone, f"{name}: rows refer to {gone}, which are not there"
-            assert all(a == b or b == -1 for a, b in zip(clocks, known, strict=True)), f"{name}: wrong clocks"
-            # An event at a step that did not end says nothing of how far training had come.
-            assert stream != "metrics" or clocks == sorted(clocks), f"{name}: rows out of order"
-            if stream == "metrics" and self.summaries:
-                summary = snapshots.aggregates(self.store, view)
-                assert int(summary.table["count"].to_numpy().sum()) == len(found), f"{name}: a summary of other rows"
-                assert list(summary.last_values().values()) == found[-1:], f"{name}: another last value"
-            rows += found
-        return rows

@@ -112,7 +112,9 @@ class Collected(Schedule):
             with contextlib.suppress(RunNotFoundError):
                 for record in resolve(self.store, run).revisions:
                     with contextlib.suppress(RunNotFoundError):
-                        found[run, record.number] = self._rows(resolve(self.store, run, record.number), str(run))
+                        found[run, record.number] = self.onlooker.rows(
+                            resolve(self.store, run, record.number), str(run)
+                        )
         return found
 
     def _remove(self) -> None:
@@ -175,7 +177,9 @@ def check(seeds: range, folder: Path, tokens: Tokens) -> tuple[Counter[str], Cou
     seen: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     for seed in seeds:
-        schedule = Collected(seed, folder, Rules(writers=3, verify=0.3, look=0.01), tokens)
+        schedule = Collected(
+            seed, folder, Rules(writers=3, verify=0.3, look=0.01, collect=0.0, remove=0.0, pause=0.0, clear=0.0), tokens
+        )
         try:
             seen += schedule.run().seen
         except BaseException:

@@ -100,7 +100,14 @@ def test_cells_show_what_they_print_and_the_run_has_it(kernel: Kernel, tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("how", ["restart", "kill", "interrupt"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("restart", marks=pytest.mark.exhaustive),
+        "kill",
+        pytest.param("interrupt", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_kernel_that_is_restarted_costs_no_row(how: str, manager: KernelManager, tmp_path: Path) -> None:
     """By "restart" in the menu, by the out-of-memory killer; after an interrupt the run goes on."""
     store = str(tmp_path / "rewind_logs")

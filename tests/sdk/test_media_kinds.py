@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import pickle
 import secrets
 import wave
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -422,3 +424,22 @@ def test_what_a_kind_cannot_give_is_said(url: str) -> None:
             method()
     with pytest.raises(ConfigError, match="is no file but a histogram"):
         kept(url, Histogram([1, 2])).read()
+
+
+@pytest.mark.parametrize(
+    ("make", "instead"),
+    [
+        (lambda **named: Image(np.zeros((2, 2)), **named), {"masks": "draw them", "boxes": "draw them"}),
+        (lambda **named: Image(np.zeros((2, 2)), **named), {"classes": "draw them", "grouping": "a list of images"}),
+        (lambda **named: Table(["a"], **named), {"allow_mixed_types": "may hold anything", "dtype": "may hold"}),
+    ],
+)
+def test_what_media_of_wandb_take_beyond_ours_is_refused_with_what_to_do(
+    make: Callable[..., Any], instead: dict[str, str]
+) -> None:
+    for name, told in instead.items():
+        with pytest.raises(ConfigError, match=f"has no argument '{name}' as W&B has.*{told}"):
+            make(**{name: {}})
+    with pytest.raises(TypeError):
+        make(misspelt=1)
+    assert pickle.loads(pickle.dumps(make(caption="kept"))).caption == "kept"

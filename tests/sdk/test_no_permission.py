@@ -69,7 +69,14 @@ for i in range(run.step, {stop}):
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-@pytest.mark.parametrize("home", ["none", pytest.param("/nonexistent", marks=pytest.mark.exhaustive), "read-only"])
+@pytest.mark.parametrize(
+    "home",
+    [
+        "none",
+        pytest.param("/nonexistent", marks=pytest.mark.exhaustive),
+        pytest.param("read-only", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_without_a_home_the_journal_of_a_remote_store_lies_with_temporary_files(
     home: str, bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -128,7 +135,7 @@ run.finish()
 """
 
 
-@pytest.mark.parametrize("restored", [True, False])
+@pytest.mark.parametrize("restored", [pytest.param(True, marks=pytest.mark.exhaustive), False])
 def test_the_right_to_write_can_be_lost_and_had_again_while_a_run_goes_on(restored: bool, tmp_path: Path) -> None:
     """If it is not had again, the rows are kept where there is a right, and are there with the next opening."""
     store = own(tmp_path / "store")
