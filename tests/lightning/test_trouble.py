@@ -47,6 +47,7 @@ def test_away_at_the_start(store: str, tmp_path: Path, caplog: pytest.LogCapture
     fit(away.of(logger(store), store), tmp_path, away, every(5), steps=8)
     assert "Run p/a could not be opened: The network is down. Training goes on" in caplog.text
     assert column(store, "p/a") == exact(8), "it was opened at the first checkpoint"
+    assert caplog.text.count("Run p/a was opened after ") == 1
     assert [one.next_step for one in open_store(store).run("p/a").checkpoints] == [5]
 
 
@@ -84,10 +85,27 @@ def test_away_in_the_middle(
     assert [one.next_step for one in open_store(store).run("p/a").checkpoints] == [5]
 
 
+def test_an_outage_is_told_of_once_however_many_checkpoints_are_saved_meanwhile(
+    store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger_module, "FINISH_TIMEOUT_S", 60.0)
+    away = Away(since=2)
+    until = Away(until=20)
+    away._plan = lambda request: until._plan(request) if away.away else None  # type: ignore[method-assign]
+    mine = away.of(logger(store), store)
+    fit(mine, tmp_path, away, until, every(3), steps=24)
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "A checkpoint is saved before its history" in text]) == 1
+    assert len([text for text in said if "goes on in its journal" in text]) == 1
+    assert len([text for text in said if "in its store again after" in text]) == 1
+    assert column(store, "p/a") == exact(24)
+
+
 def test_away_for_the_whole_of_a_fit(store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     away = Away(until=100)
     mine = away.of(logger(store), store)
     assert fit(mine, tmp_path, away, every(5), steps=8).global_step == 8
+    assert caplog.text.count("could still not be opened") <= 2, "once a fit"
     assert "could still not be opened" in caplog.text
     fit(mine, tmp_path, away, steps=3)
     away.away = False

@@ -99,6 +99,34 @@ class Gate:
         assert self.open.wait(60)
 
 
+def test_a_flush_waits_for_artifacts_too(far: Far, tmp_path: Path) -> None:
+    far.on_file = gate = Gate()
+    run = opened(far)
+    run.log({"a": 0})
+    artifact = run.log_artifact(of_file(tmp_path / "model", "one"))
+    assert gate.reached.wait(60)
+    assert not run.flush(0.01), "it is on its way"
+    assert len(stored(far).history()) == 1, "rows do not wait for it"
+    gate.open.set()
+    assert run.flush(60)
+    assert [one.version for one in stored(far).artifacts] == [artifact.version]
+    run.finish()
+
+
+def test_a_flush_does_not_wait_for_an_artifact_whose_store_is_away(far: Far, tmp_path: Path) -> None:
+    def away() -> None:
+        raise TransientStorageError("The network is down.")
+
+    far.on_file = away
+    run = opened(far)
+    run.log_artifact(of_file(tmp_path / "model", "one"))
+    assert not run.flush()
+    far.on_file = lambda: None
+    assert run.flush(60)
+    assert len(stored(far).artifacts) == 1
+    run.finish()
+
+
 def test_on_s3(bucket: Bucket, spool: Path, tmp_path: Path) -> None:
     where: dict[str, Any] = {"dir": f"{bucket.url}/exp", "storage_options": bucket.storage_options}
     (tmp_path / "large").write_bytes(os.urandom(20_000_000))
@@ -142,7 +170,7 @@ def test_training_goes_on_and_nothing_is_seen_before_it_is_whole(far: Far, spool
     (tmp_path / "model").write_text("written over")
     assert gate.reached.wait(60)
     run.log({"a": 1}, step=9)
-    run.flush()
+    assert not run.flush(0.05), "an artifact is on its way, and the rows do not wait for it"
     assert stored(far).last_step == 9
     assert stored(far).artifacts == []
     with pytest.raises(ConfigError, match="still being uploaded: its version is known after wait"):

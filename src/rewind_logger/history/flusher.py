@@ -62,6 +62,11 @@ class Flusher:
         self._thread = threading.Thread(target=self._run, name=f"rewind-logger {name}", daemon=True)
         self._thread.start()
 
+    @property
+    def away_since(self) -> float | None:
+        """When the store failed first, on the monotonic clock; None if it is well."""
+        return self._outage.since
+
     def wake(self) -> None:
         """Have the thread look again at when a drain is due."""
         self._wakes.put(None)

@@ -353,6 +353,11 @@ class Writer:
         return Aggregates() if self._cumulative is None else self._cumulative.inherited()
 
     @property
+    def away_since(self) -> float | None:
+        """When the store failed first, on the monotonic clock; None if it is well."""
+        return None if self._flusher is None else self._flusher.away_since
+
+    @property
     def rows_waiting(self) -> int:
         """How many rows wait in the journal."""
         return 0 if self._outbox is None else self._outbox.waiting

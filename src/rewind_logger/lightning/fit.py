@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rewind_logger.errors import FencedError, RewindError, StorageError
 from rewind_logger.history import reader
+from rewind_logger.history.outage import duration
 from rewind_logger.history.view import resolve
 from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.checkpoint import Loaded
@@ -31,6 +33,9 @@ LOG = logging.getLogger("rewind_logger")
 CHECKPOINT_WAIT_S = 30.0
 """How long a checkpoint waits for the history before it; then it is saved with a warning."""
 
+NEXT_CHECKPOINT_WAIT_S = 5.0
+"""How long the next ones wait while the store stays away: it was said, and training is not to wait for it each time."""
+
 
 class Fit(Attachment):
     """Opens the run where the fit begins, stamps its rows and marks its checkpoints."""
@@ -41,6 +46,9 @@ class Fit(Attachment):
         self._decision: Decision | None = None
         self._clock: FitClock | None = None  # from the start on
         self._open_since_start = False  # not while the store is away
+        self._away_since: float | None = None  # when the run was to be opened
+        self._still_away: tuple[object, ...] = ()  # what was said of it last
+        self._waited_for: float | None = None  # since when the store was away for which a checkpoint has waited
         self._saves = Saves()
         self._models = Models(logger._log_model)
         # What an open run is given before it is known where the fit begins: a rewind would cut it.
@@ -79,6 +87,7 @@ class Fit(Attachment):
         try:
             self._open()
         except StorageError as error:
+            self._away_since = time.monotonic()
             LOG.error(
                 "Run %s could not be opened: %s Training goes on, and its rows wait in the journal.",
                 self._logger._ref,
@@ -213,7 +222,14 @@ class Fit(Attachment):
             try:
                 self._open()
             except RewindError as error:
-                LOG.error("Run %s could still not be opened: %s Its rows wait in the journal.", self._run._ref, error)
+                if error.args != self._still_away:
+                    self._still_away = error.args
+                    LOG.error(
+                        "Run %s could still not be opened: %s Its rows wait in the journal.", self._run._ref, error
+                    )
+            else:
+                away = duration(time.monotonic() - (self._away_since or time.monotonic()))
+                LOG.warning("Run %s was opened after %s: what waited comes into its store.", self._run._ref, away)
         return self._open_since_start
 
     def _position(self) -> int:
@@ -256,11 +272,17 @@ class Fit(Attachment):
             notice.say(f"rows of step {step}, logged after its checkpoint was saved, were lost with their machine.")
 
     def flush(self, otherwise: str) -> None:
-        """Flush, waiting a bounded time; say what it means if that was not enough."""
+        """Flush, waiting a bounded time; say what it means if that was not enough, once while the store is away."""
+        writer = self._run._writer
+        known = writer.away_since is not None and writer.away_since == self._waited_for
         try:
-            if not self._run.flush(CHECKPOINT_WAIT_S):
-                LOG.warning("%s: %s does not answer.", otherwise, self._run._storage.url)
+            if self._run._flush_rows(min(CHECKPOINT_WAIT_S, NEXT_CHECKPOINT_WAIT_S) if known else CHECKPOINT_WAIT_S):
+                return
+            why = f"{self._run._storage.url} does not answer."
         except FencedError:
-            pass  # said when it happened
+            return  # said when it happened
         except StorageError as error:
-            LOG.warning("%s: %s", otherwise, error)
+            why = str(error)
+        self._waited_for = writer.away_since
+        if not known:
+            LOG.warning("%s: %s", otherwise, why)

@@ -370,7 +370,7 @@ class RewindLogger(Logger, LogsMedia):
         run = self._run
         if run is not None and run._opened is not None:
             with contextlib.suppress(FencedError, StorageError):  # said where it happened
-                run.flush(PICKLE_WAIT_S)
+                run._flush_rows(PICKLE_WAIT_S)
         elif run is not None:
             state["_config"] = dict(run._given_config)
         state.update(_run=None, _idle=None, _storage=None, _attachment=None, _fit=None, _waits=False)

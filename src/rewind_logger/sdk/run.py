@@ -42,6 +42,9 @@ LOG = logging.getLogger("rewind_logger")
 FINISH_TIMEOUT_S = 120.0
 """How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
 
+LAST_ROWS_S = 1.0
+"""How long `flush` waits at least for the rows of artifacts that have arrived."""
+
 AFTER_UPLOADS_S = 10.0
 """How long at least, when that time went by before the rows had their turn."""
 
@@ -188,21 +191,27 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             warnings.warn(behind, RewindWarning, stacklevel=2)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything that was logged is in the store.
+        """Wait until everything that was logged is in the store: rows, and artifacts that are being uploaded.
 
         Args:
             timeout: Seconds to wait at most, during which a store that is away is tried again. None: one attempt,
                 whose failure is raised.
 
         Returns:
-            Whether it is so; False if the time ran out.
+            Whether it is so; False if the time ran out, or an artifact could not be sent yet.
 
         Raises:
             FencedError: If another writer has taken the run over.
             StorageError: If the store failed; the rows are in the journal, and are tried again.
         """
-        handed = self._companions.flush(timeout)
-        return self._writer.flush(timeout) and handed
+        deadline = None if timeout is None else time.monotonic() + timeout
+        stored = self._flush_rows(timeout)
+        if not self._artifacts.uploading:
+            return stored
+        arrived = self._artifacts.arrived(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        # Their own rows come when they have arrived; a moment for these, if the time was just enough.
+        left = None if deadline is None else max(LAST_ROWS_S, deadline - time.monotonic())
+        return self._flush_rows(left) and stored and arrived
 
     def finish(self, exit_code: int | None = None) -> None:
         """End the run: bring everything into the store, and say whether it went well.
@@ -316,6 +325,11 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._companions.begin()
         if self._opened is not None:
             notice.say(notice.opening(self._storage, self._opened))
+
+    def _flush_rows(self, timeout: float | None) -> bool:
+        """Wait for the rows alone, as `flush` does: an upload may take longer than training can wait."""
+        handed = self._companions.flush(timeout)
+        return self._writer.flush(timeout) and handed
 
     def _retarget(self, run: RunRef) -> None:
         """Be another run, before the first opening."""

@@ -293,7 +293,7 @@ class ArtifactLog(Companion):
             if pending.upload is not None:
                 self._sender().wait(pending.upload, timeout)
             run = self._run
-            if run._state == "live" and run._opened is not None and not run.flush(timeout):
+            if run._state == "live" and run._opened is not None and not run._flush_rows(timeout):
                 raise TransientStorageError(f"Not all of run {run._ref} was stored within that time.")
 
         def realias(add: list[str], remove: list[str]) -> None:
@@ -366,6 +366,19 @@ class ArtifactLog(Companion):
             realias=lambda add, remove: self.realias(version, add, remove),
         )
         return Artifact._of(version, aliases, logged)
+
+    @property
+    def uploading(self) -> bool:
+        """Whether something is on its way."""
+        return self._uploads is not None and self._uploads.busy
+
+    def arrived(self, timeout: float | None) -> bool:
+        """Wait until nothing is on its way; return whether that is so.
+
+        Args:
+            timeout: Seconds to wait at most; None: as long as the store takes what it is sent.
+        """
+        return self._uploads is None or self._uploads.wait_for(timeout)
 
     # A companion of the run
 

@@ -100,6 +100,32 @@ class Uploads:
         if upload.trouble is not None:
             raise StorageError(upload.trouble)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way."""
+        return bool(self._queue)
+
+    def wait_for(self, timeout: float | None) -> bool:
+        """Wait until what is on its way now is in the store; return whether it is.
+
+        Args:
+            timeout: Seconds to wait at most; None: as long as the store takes what it is sent.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wanted = list(self._queue)
+        while not all(upload.done.is_set() for upload in wanted):
+            left = None if deadline is None else deadline - time.monotonic()
+            if (left is None and self._away is not None) or (left is not None and left <= 0):
+                return False
+            with self._changed:
+                working = self._start()
+                if working and self._queue:
+                    self._changed.wait(1.0 if left is None else min(1.0, left))
+                first = self._queue[0] if self._queue and not working else None
+            if first is not None and not self._try(first):
+                return False
+        return all(upload.trouble is None for upload in wanted)
+
     def wait_all(self) -> None:
         """Wait until nothing is on its way, or the store is away."""
         self.settle(0.0, last=False)
