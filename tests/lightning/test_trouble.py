@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rewind_logger.lightning import fit as fit_module
 from rewind_logger.lightning import logger as logger_module
 from rewind_logger.storage import open_storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
+from tests.disks import Disk, disk
 from tests.lightning.small import Model, checkpoint, column, every, exact, fit, logger, trainer
 
 
@@ -120,3 +122,37 @@ def test_away_for_an_evaluation(store: str, tmp_path: Path, caplog: pytest.LogCa
     found = trainer(tmp_path, away.of(logger(store), store)).test(Model(), verbose=False)
     assert found == [{"test_epoch": 0.5}]
     assert "rows of test were not kept, since the store was away" in caplog.text
+
+
+class Fills(Callback):
+    """Fills a disk for some steps."""
+
+    def __init__(self, disk: Disk, first: int, last: int) -> None:
+        self.disk, self.first, self.last = disk, first, last
+        self.filled = contextlib.ExitStack()
+
+    def fill(self) -> None:
+        self.filled.enter_context(self.disk.full())
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.first:
+            self.fill()
+        elif trainer.global_step == self.last:
+            self.filled.close()
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_the_disk_of_the_store_is_full_for_a_while(
+    first: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start on, so that the run cannot be opened; or in the midst of it."""
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    with disk(tmp_path / "small") as small:
+        store = str(small.path / "store")
+        fills = Fills(small, first or -1, 8)
+        if not first:
+            fills.fill()
+        fit(logger(store), tmp_path, fills, steps=16)
+        assert ("could not be opened" in caplog.text) == (not first)
+        assert column(store, "p/a") == exact(16)
+        assert open_store(store).run("p/a").state == "finished"
