@@ -21,7 +21,7 @@ from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import STREAMS, Position, RunRef, Stream
-from tests.crash.expected import Rows, World, rows_of, worlds
+from tests.crash.expected import Rows, World, worlds
 from tests.crash.life import OTHER, Fact
 
 SENTINEL = 10**9
@@ -65,14 +65,21 @@ def check(storage: Storage, facts: list[Fact], other: Storage) -> Findings:
     return findings
 
 
-def _revisions(storage: Storage, run: RunRef) -> list[Rows]:
-    """Return the rows of each revision of a run, the head's last; nothing if there is no run."""
+def _revisions(storage: Storage, run: RunRef) -> list[Rows | None]:
+    """Return the rows of each revision of a run, None for one that was removed; nothing if there is no run."""
     try:
         head = resolve(storage, run)
     except RunNotFoundError:
         return []
-    views = [resolve(storage, run, number) for number in range(1, head.revision)]
-    return [{stream: _serials(storage, view, stream) for stream in STREAMS} for view in [*views, head]]
+    found: list[Rows | None] = []
+    for number in range(1, head.revision + 1):
+        try:
+            view = head if number == head.revision else resolve(storage, run, number)
+        except RunNotFoundError:
+            found.append(None)
+        else:
+            found.append({stream: _serials(storage, view, stream) for stream in STREAMS})
+    return found
 
 
 def _serials(storage: Storage, view: View, stream: Stream) -> list[int]:
@@ -114,15 +121,14 @@ def _go_on(storage: Storage, run: RunRef, other: Storage, findings: Findings) ->
     again.finish()
 
 
-def _compare_as_found(possible: list[World], found: dict[str, list[Rows]], findings: Findings) -> None:
+def _compare_as_found(possible: list[World], found: dict[str, list[Rows | None]], findings: Findings) -> None:
     """See that no half of anything is visible: archived revisions are whole, of a head all that was flushed."""
     troubles = []
     for world in possible:
         trouble = []
         for name, revisions in found.items():
-            model = world.runs.get(name)
-            lines = [] if model is None else [rows_of(line) for line in model.revisions]
-            if not revisions and not any(any(rows.values()) for rows in lines):
+            lines = world.lines(name)
+            if not revisions and not any(any(rows.values()) for rows in lines if rows is not None):
                 continue
             if len(revisions) != len(lines):
                 trouble.append(f"{name} has {len(revisions)} revisions, not {len(lines)}")
@@ -131,7 +137,7 @@ def _compare_as_found(possible: list[World], found: dict[str, list[Rows]], findi
                 trouble.append(f"{name}: archived are {revisions[:-1]}, not {lines[:-1]}")
             flushed = world.flushed.get(name, set())
             for stream in STREAMS:
-                seen, whole = revisions[-1][stream], lines[-1][stream]
+                seen, whole = (revisions[-1] or {})[stream], (lines[-1] or {})[stream]
                 if seen != whole[: len(seen)] or not flushed.intersection(whole) <= {*whole[: len(seen)]}:
                     trouble.append(f"{name}: of the {stream} {whole}, {seen} are seen")
         if not trouble:
@@ -140,19 +146,23 @@ def _compare_as_found(possible: list[World], found: dict[str, list[Rows]], findi
     findings.trouble.append(f"as it was found: {' or '.join(map(str, troubles))}")
 
 
-def _compare(possible: list[World], found: dict[str, list[Rows]], findings: Findings) -> None:
+def _compare(possible: list[World], found: dict[str, list[Rows | None]], findings: Findings) -> None:
     """Every row that was logged is there, once and in order; what was under way is there or not."""
     outcomes = []
     for world in possible:
         one = Findings()
         for name, revisions in found.items():
-            model = world.runs.get(name)
-            lines = [] if model is None else [rows_of(line) for line in model.revisions]
+            lines = world.lines(name)
             if revisions:
-                lines = lines or [{stream: [] for stream in STREAMS}]
-                lines[-1] = {**lines[-1], "metrics": [*lines[-1]["metrics"], SENTINEL]}
+                head = (lines.pop() if lines else None) or {stream: [] for stream in STREAMS}
+                lines.append({**head, "metrics": [*head["metrics"], SENTINEL]})
             for number, rows in enumerate(lines):
-                seen = revisions[number] if number < len(revisions) else {stream: [] for stream in STREAMS}
+                seen = revisions[number] if number < len(revisions) else None
+                if rows is None:
+                    if seen is not None:
+                        one.trouble.append(f"{name}@{number + 1} was removed, and is there")
+                    continue
+                seen = seen or {stream: [] for stream in STREAMS}
                 for stream in STREAMS:
                     one.rows += len(rows[stream])
                     one.lost += len({*rows[stream]} - {*seen[stream]})

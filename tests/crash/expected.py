@@ -36,6 +36,8 @@ class World:
     runs: dict[str, ModelRun] = field(default_factory=dict)
     flushed: dict[str, set[int]] = field(default_factory=dict)
     """Rows that a flush has acknowledged."""
+    removed: set[tuple[str, int]] = field(default_factory=set)
+    """Revisions that were removed."""
     early: dict[str, list[int]] = field(default_factory=dict)
     """Events that were logged before their run is opened."""
 
@@ -55,6 +57,13 @@ class World:
                 self.early.setdefault(fact.run, []).append(about["serial"])
                 return
             self.runs[fact.run].head.events.append(Event(about["clock"], KINDS[stream], stream, about["serial"]))
+        elif fact.what == "remove":
+            if about["revision"] is None:
+                del self.runs[fact.run]
+                self.flushed.pop(fact.run, None)
+                self.removed = {(name, number) for name, number in self.removed if name != fact.run}
+            else:
+                self.removed.add((fact.run, about["revision"]))
         elif fact.what == "flush":
             rows = rows_of(self.runs[fact.run].head)
             self.flushed[fact.run] = {serial for found in rows.values() for serial in found}
@@ -87,6 +96,14 @@ class World:
         else:
             assert model is not None
             model.rewind(revision or len(model.revisions), next_step)
+
+    def lines(self, name: str) -> list[Rows | None]:
+        """Return the rows of each revision of a run, None for one that was removed; nothing if there is no run."""
+        model = self.runs.get(name)
+        return [
+            None if (name, number) in self.removed else rows_of(line)
+            for number, line in enumerate(model.revisions if model is not None else [], start=1)
+        ]
 
 
 def rows_of(line: Line) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from rewind_logger import Artifact, Text
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.sdk.store import Store
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Position, RunRef, Stream
 from tests.crash.points import die
@@ -160,6 +162,16 @@ class Life:
         self._witness.tell(False, "flush", name)
         self.runs.pop(name).finish()
         self._witness.tell(True, "flush", name)
+
+    def collect(self) -> None:
+        """Remove what nobody needs."""
+        Store(self.storage).collect(dry_run=False, grace=timedelta(0), exclusive=True)
+
+    def remove(self, name: str, revision: int | None = None) -> None:
+        """Remove a run or a revision."""
+        self._witness.tell(False, "remove", name, revision=revision)
+        Store(self.storage).remove(f"p/{name}" if revision is None else f"p/{name}@{revision}", dry_run=False)
+        self._witness.tell(True, "remove", name, revision=revision)
 
     def child(self) -> Life:
         """Live on in a forked process, which is to be killed: `killed` waits for that."""

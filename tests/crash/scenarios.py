@@ -218,6 +218,48 @@ def copy(life: Life, files: Path) -> None:
     life.finish("b")
 
 
+def with_garbage(life: Life) -> None:
+    """Two revisions, a fork of the first one, another run that is removed, and segments that were put together."""
+    two_revisions(life)
+    life.fork("b", 3, 1)
+    life.everything("b")
+    life.finish("b")
+    life.open("c")
+    life.everything("c")
+    life.finish("c")
+    life.remove("c")
+    life.open()
+    life.everything()
+    life.flush()
+    life.everything()
+    life.finish()
+
+
+@scenario(with_garbage)
+def collect(life: Life, files: Path) -> None:
+    """Remove what nobody needs."""
+    life.collect()
+
+
+@scenario(with_garbage)
+def remove_revision(life: Life, files: Path) -> None:
+    """Remove an archived revision that no fork needs, and collect."""
+    life.rewind(1)
+    life.log(1)
+    life.finish()
+    life.remove("a", 2)
+    life.collect()
+
+
+@scenario(with_garbage)
+def remove_run(life: Life, files: Path) -> None:
+    """Remove a run, and begin another of that name."""
+    life.remove("b")
+    life.open("b")
+    life.log(1, "b")
+    life.finish("b")
+
+
 @scenario(threads=True)
 def script(life: Life, files: Path) -> None:
     """What a script does, with all that goes on beside it."""
