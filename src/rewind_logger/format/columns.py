@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rewind_logger.errors import CorruptError, LogValueError
 from rewind_logger.format.values import INT_MAX, INT_MIN
@@ -22,6 +23,9 @@ _KINDS: dict[type, int] = {float: FLOAT, int: INT, bool: BOOL, str: STR}
 
 _DIGITS = re.compile("-?[0-9]{1,20}")
 """Of an int that no double holds."""
+
+MAX_TEXT_BYTES = 2**31
+"""What the texts of a segment may have together (exclusive); so the keys of its points."""
 
 KeyIds = npt.NDArray[np.unsignedinteger[Any]]
 """For each point, the number of its key in a sorted list of keys."""
@@ -74,6 +78,28 @@ def split_values(
         if int(numbers[i]) != exact:
             texts[i] = str(exact)
     return kind, numbers, texts
+
+
+def check_text(column: pa.ChunkedArray[Any]) -> None:
+    """Refuse texts that are few bytes as they are, each of them once, and very many as each point has its own.
+
+    Args:
+        column: Of Arrow's dictionary type.
+
+    Raises:
+        CorruptError: If they are more than a segment can hold.
+    """
+    most = exact = 0
+    chunks = cast("list[Any]", column.chunks)
+    sizes = [numbers(pc.binary_length(chunk.dictionary)).astype(np.int64) for chunk in chunks]
+    for chunk, each in zip(chunks, sizes, strict=True):
+        most += len(chunk) * int(each.max(initial=0))
+    if most < MAX_TEXT_BYTES:
+        return
+    for chunk, each in zip(chunks, sizes, strict=True):
+        exact += int(np.bincount(numbers(chunk.indices.drop_null()), minlength=len(each)) @ each)
+    if exact >= MAX_TEXT_BYTES:
+        raise CorruptError(f"Its points have {exact:,} bytes of text, and no segment has {MAX_TEXT_BYTES:,}.")
 
 
 def check_points(points: pa.Table) -> None:
@@ -165,7 +191,7 @@ def strings(texts: Sequence[str | None]) -> pa.Array[Any]:
     sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
     offsets = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum(sizes, out=offsets[1:])
-    if offsets[-1] >= 2**31:
+    if offsets[-1] >= MAX_TEXT_BYTES:
         raise LogValueError(f"One segment keeps at most 2 GiB of text, not {offsets[-1]:,} bytes: flush earlier.")
     valid = np.packbits(np.fromiter((text is not None for text in texts), np.bool_, len(texts)), bitorder="little")
     buffers = [pa.py_buffer(memory) for memory in (valid.data, offsets.astype(np.int32).data, b"".join(encoded))]

@@ -31,6 +31,7 @@ from rewind_logger.format.columns import (
     KeyIds,
     array,
     check_points,
+    check_text,
     narrowest,
     number_keys,
     numbers,
@@ -258,7 +259,11 @@ def decode(
             groups = [i for i in range(file.num_row_groups) if _may_hold(file.metadata.row_group(i), keys)]
             table = file.read_row_groups(groups, [*schema.names, "key"], use_threads=False)
             table = table.filter(pc.is_in(table.column("key"), wanted))
-        table = table.select(schema.names).cast(schema)
+        table = table.select(schema.names)
+        for name in ("key", "text"):
+            if name in schema.names:
+                check_text(table.column(name))
+        table = table.cast(schema)
         table.validate(full=True)  # that texts are UTF-8, for one: pyarrow does not look on its own
         if {"kind", "value", "text"} <= set(schema.names):
             check_points(table)
@@ -360,7 +365,11 @@ def _open(source: bytes | BinaryIO) -> tuple[pq.ParquetFile, SegmentInfo]:
         raise CorruptError(f"This is no segment: its {length} bytes claim to be {points} points of {size} bytes.")
     check_columns(footer, length - len(footer))
     file = pq.ParquetFile(
-        handle, metadata=metadata, page_checksum_verification=not whole, pre_buffer=True, read_dictionary=["key"]
+        handle,
+        metadata=metadata,
+        page_checksum_verification=not whole,
+        pre_buffer=True,
+        read_dictionary=["key", "text"],
     )
     return file, SegmentInfo(
         stream=described.stream,

@@ -152,11 +152,19 @@ class Table(Media):
             CorruptError: If the bytes are no Parquet file.
         """
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+        from rewind_logger.format.columns import check_text
         from rewind_logger.format.footer import check_file
 
         try:
             check_file(data)
-            table = parquet.read_table(arrow.BufferReader(data), use_threads=False)
+            schema = parquet.read_schema(arrow.BufferReader(data))
+            texts = [field.name for field in schema if arrow.types.is_string(field.type)]
+            # Each text once, to see first what they come to.
+            file = parquet.ParquetFile(arrow.BufferReader(data), read_dictionary=texts)
+            table = file.read(use_threads=False)
+            for name in texts:
+                check_text(table.column(name))
+            table = table.cast(schema)
             table.validate(full=True)
             return cls(data=table)
         except RewindError:
