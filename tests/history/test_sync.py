@@ -15,6 +15,7 @@ from rewind_logger.history import claims, compact, journal, spool, view
 from rewind_logger.history import sync as syncing
 from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.remove import remove_run
 from rewind_logger.history.sync import Synced, fork_of, sync_store
 from rewind_logger.history.verify import verify
 from rewind_logger.history.writer import Writer
@@ -301,6 +302,16 @@ def test_rows_that_were_to_follow_a_rewind_are_not_put_behind_what_it_was_to_arc
     found = only(sync_store(machine, as_fork=True))
     assert found.fork is not None and found.what == "forked"
     assert read(memory, run=found.fork) == line(range(2, 4), turn=1)
+
+
+def test_a_run_that_was_removed_does_not_come_back_by_a_sync(machine: Machine, memory: MemoryStorage) -> None:
+    writer = logged(machine, range(3), range(3, 6))
+    die(writer)
+    remove_run(memory, RUN, dry_run=False)
+    assert only(sync_store(machine)).what == "superseded"
+    made = only(sync_store(machine, as_fork=True))
+    assert made.what == "forked" and made.fork is not None
+    assert read(memory, run=made.fork) == line(range(3, 6)), "what was not removed"
 
 
 def test_a_dry_run_changes_nothing(machine: Machine, memory: MemoryStorage) -> None:

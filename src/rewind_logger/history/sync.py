@@ -72,8 +72,9 @@ class Synced:
             "brought in": f"{self.rows:,} rows {would} brought in",
             "nothing left": "all of it is in the store" + ("" if self.dry_run else "; it was removed"),
             "in use": "its writer lives, so it is left to it",
-            "superseded": f"the run went on without its writer; {self.rows:,} rows are kept in {self.journal}. To have "
-            f"them as run {self.fork}: {sync_command(self.store, as_fork=True)}",
+            "superseded": "the run went on without its writer, or was removed; "
+            f"{self.rows:,} rows are kept in {self.journal}. To have them as run {self.fork}: "
+            f"{sync_command(self.store, as_fork=True)}",
             "waiting": f"its rows are kept in {self.journal}: {self.trouble}",
             "forked": f"{self.rows:,} rows {would} brought into a run of their own, {self.fork}",
             "failed": f"it is kept in {self.journal}. {self.trouble}",
@@ -182,6 +183,8 @@ class _Run:
             if not self._dry_run:
                 one.remove()
             return self._say(one.folder, "nothing left")
+        if claims.was_removed(self._storage, self._run, one.claimed):  # it is not to come back by itself
+            return self._superseded(one, rows)
         if not self._dry_run:
             head = recovery.begin_with(self._storage, self._run, one)
             if head is None:
