@@ -10,7 +10,7 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 
 from rewind_logger import RewindLogger, open_store
-from rewind_logger.errors import TransientStorageError
+from rewind_logger.errors import CorruptError, TransientStorageError
 from rewind_logger.lightning import fit as fit_module
 from rewind_logger.lightning import logger as logger_module
 from rewind_logger.storage import open_storage
@@ -156,3 +156,18 @@ def test_the_disk_of_the_store_is_full_for_a_while(
         assert ("could not be opened" in caplog.text) == (not first)
         assert column(store, "p/a") == exact(16)
         assert open_store(store).run("p/a").state == "finished"
+
+
+@pytest.mark.parametrize("error", [CorruptError("It is damaged."), OSError(5, "Input/output error")])
+def test_an_error_that_nobody_expects_of_a_store_ends_no_training(
+    error: Exception, store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger_module, "FINISH_TIMEOUT_S", 0.02)
+    away = Away(since=3)
+    mine = away.of(logger(store), store)
+    mine._storage = FaultyStorage(open_storage(store), lambda _: Fault("before", error) if away.away else None)
+    assert fit(mine, tmp_path, away, every(5), steps=8).global_step == 8
+    assert str(error) in caplog.text
+    away.away = False
+    assert mine.experiment.flush(60)
+    assert column(store, "p/a") == exact(8)

@@ -281,7 +281,7 @@ class Fit(Attachment):
             why = f"{self._run._storage.url} does not answer."
         except FencedError:
             return  # said when it happened
-        except StorageError as error:
+        except (RewindError, OSError) as error:  # whatever it is, it ends no training
             why = str(error)
         self._waited_for = writer.away_since
         if not known:

@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
-from rewind_logger.errors import ConfigError, FencedError, PositionError, StorageError
+from rewind_logger.errors import ConfigError, PositionError, RewindError, StorageError
 from rewind_logger.history.opening import Opened, OpenRequest, begun
 from rewind_logger.history.writer import Later, Writer
 from rewind_logger.sdk import notice, open_runs
@@ -399,7 +399,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             with Waiting(lambda: self._still_waits(timeout)) as waiting:
                 if self._writer.finish(state, timeout, waiting):
                     return None
-        except (FencedError, StorageError) as error:
+        except (RewindError, OSError) as error:  # whatever it is, training has ended well
             return str(error)
         return f"Not everything came into {self._storage.url} within {timeout:g} s."
 
