@@ -34,6 +34,7 @@ class Trouble(Enum):
     REPLY_LOST = "the server does it, and the connection is closed"
     TORN = "the server does it, and the connection is closed within its answer"
     SHORT = "the server does it, and the answer comes without its second half, as if it were whole"
+    DOCTORED = "the same, without the checksums that the server gave"
     SILENT = "the server does it, and no answer comes"
 
 
@@ -82,8 +83,10 @@ class Proxy:
                 if trouble is Trouble.TORN:
                     self.close_connection = True
                     self._answer(answer.status, headers, cut, size + (not content))
-                elif trouble is Trouble.SHORT and content:
-                    self._answer(answer.status, {k: v for k, v in headers.items() if k != "ETag"}, cut, len(cut))
+                elif trouble in (Trouble.SHORT, Trouble.DOCTORED) and content:
+                    if trouble is Trouble.DOCTORED:
+                        headers = {k: v for k, v in headers.items() if not k.lower().startswith("x-amz-checksum")}
+                    self._answer(answer.status, headers, cut, len(cut))
                 else:
                     self._answer(answer.status, headers, content, size)
 

@@ -34,9 +34,6 @@ AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Those that every azurite has."""
 
-LOGIN = ("someone", "testing-password")
-"""On the SFTP server."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -106,10 +103,10 @@ def azurite() -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def sftp() -> Iterator[Place]:
+def sftp(user: str = "someone", password: str = "testing-password") -> Iterator[Place]:
     """Files on another machine."""
-    with tempfile.TemporaryDirectory() as folder, running(python("asyncssh"), HERE / "sftp.py", folder, *LOGIN) as port:
-        user, password = LOGIN
+    server = (python("asyncssh"), HERE / "sftp.py")
+    with tempfile.TemporaryDirectory() as folder, running(*server, folder, user, password) as port:
         yield Place("sftp://127.0.0.1/test", {"port": port, "username": user, "password": password})
 
 

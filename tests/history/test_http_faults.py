@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.history import flusher
 from rewind_logger.storage import Storage, open_storage, retry
 from tests.conftest import Bucket
 from tests.figures import count
 from tests.history.lines import end, line, log, opened, read, rewound
-from tests.proxy import Proxy, Trouble, proxied
+from tests.proxy import Proxy, Request, Trouble, proxied
 from tests.servers import Answer, S3Server
 
 
@@ -58,6 +59,18 @@ TROUBLES: dict[str, Trouble | Answer] = {
 }
 
 
+_counted: list[int] = []
+
+
+def requests_of_a_life(proxy: Proxy, bucket: Bucket) -> int:
+    """Count the requests of `live`, once for all tests."""
+    if not _counted:
+        begun = len(proxy.requests)
+        live(open_storage(f"{bucket.url}/counted", proxy.storage_options))
+        _counted.append(len(proxy.requests) - begun)
+    return _counted[0]
+
+
 def check(storage: Storage, what: str) -> None:
     """Check that everything is there, once."""
     found = read(storage), read(storage, 1)
@@ -75,8 +88,7 @@ def test_whatever_befalls_one_request_every_row_is_there_once(
     def store(name: str, options: dict[str, Any]) -> Storage:
         return open_storage(f"{bucket.url}/{name}", options)
 
-    live(store("counted", proxy.storage_options))
-    expected = len(proxy.requests)
+    expected = requests_of_a_life(proxy, bucket)
     assert expected > 20
     for number in range(list(TROUBLES).index(trouble), expected, stride):
         begun = len(proxy.requests)
@@ -100,3 +112,32 @@ def test_whatever_befalls_two_requests_of_five_every_row_is_there_once(
     live(storage)
     assert storage.retries.requests > 0
     check(open_storage(f"{bucket.url}/x", bucket.storage_options), trouble)
+
+
+def test_an_answer_that_is_cut_and_says_nothing_of_it_is_told_by_its_checksum(
+    proxy: Proxy, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a proxy that corrects the length. What the server gave a checksum of is asked for again."""
+    live(open_storage(f"{bucket.url}/x", bucket.storage_options))
+    storage = open_storage(f"{bucket.url}/x", proxy.storage_options)
+    seen: set[str] = set()
+
+    def once(request: Request) -> Trouble | None:
+        known = request.path in seen
+        seen.add(request.path)
+        return None if known or "list-type" in request.path else Trouble.SHORT
+
+    proxy.plan = once
+    assert (read(storage), read(storage, 1)) == EXPECTED
+    assert storage.retries.requests >= 3
+    proxy.plan = lambda request: Trouble.DOCTORED if "base.json" in request.path else None
+    with pytest.raises(CorruptError, match=r"base\.json"):
+        read(storage)
+    proxy.plan = lambda request: Trouble.DOCTORED if ".parquet" in request.path else None
+    try:
+        found = read(storage)
+    except CorruptError as error:
+        assert ".parquet" in str(error)
+    else:
+        assert found != EXPECTED[0]
+        assert ".parquet" in caplog.text, "what is left out is named"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import secrets
 import tracemalloc
 from collections.abc import Iterable
@@ -73,9 +74,18 @@ def test_steps_that_were_given_stay_what_they_are(machine: Machine, memory: Stor
     assert [(row.clock, row.step) for row in rows] == [(10, 0), (10, 1), (10, 9), (12, None), (13, None)]
 
 
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("there", [0, 4])
-@pytest.mark.parametrize("by", ["an opening", "a sync"])
+@pytest.mark.parametrize(
+    ("given", "there", "by"),
+    [
+        (False, 4, "an opening"),
+        (True, 4, "a sync"),
+        (False, 0, "a sync"),
+        *(
+            pytest.param(*case, marks=pytest.mark.exhaustive)
+            for case in itertools.product([False, True], [0, 4], ["an opening", "a sync"])
+        ),
+    ],
+)
 def test_a_kill_within_any_request_of_a_late_opening_neither_loses_nor_doubles_a_row(
     given: bool, there: int, by: str, tmp_path: Path
 ) -> None:

@@ -154,7 +154,7 @@ def test_a_store_that_never_comes_back_is_told_of_in_one_sentence_with_the_comma
     assert stored.config == {"lr": 0.1}
 
 
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("given", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_the_next_process_brings_in_what_one_left_that_had_no_store(
     given: bool, proxy: Proxy, where: dict[str, Any], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.marked import is_in, own_store
 from rewind_logger.lightning.position import position_of_checkpoint
 from rewind_logger.storage import Storage, open_storage
+from rewind_logger.storage.redact import public_url
 from rewind_logger.types import Position
 
 MOST_INDEX_BYTES = 1 << 28
@@ -31,7 +32,7 @@ class Loaded:
     """What a checkpoint says of where it stands."""
 
     path: str | None
-    """Where it lies, None if that is not known."""
+    """Where it lies, without credentials; None if that is not known."""
     marks: tuple[Mark, ...]
     """The runs that were logging when it was saved; none if it was saved without this package."""
     next_step: int | None
@@ -40,7 +41,8 @@ class Loaded:
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any], path: str | None = None) -> Loaded:
         """Return what a checkpoint says; the same errors as `mark.read`."""
-        return cls(path, tuple(mark.read(checkpoint)), position_of_checkpoint(checkpoint))
+        shown = None if path is None else _shown(path)
+        return cls(shown, tuple(mark.read(checkpoint)), position_of_checkpoint(checkpoint))
 
     @property
     def position(self) -> int:
@@ -66,7 +68,7 @@ def read_checkpoint(path: str | os.PathLike[str], storage_options: Mapping[str, 
     """
     index = _read_index(os.fspath(path), storage_options)
     if not isinstance(index, Mapping):
-        raise CorruptError(f"{os.fspath(path)} is no Lightning checkpoint: it holds a {type(index).__name__}.")
+        raise CorruptError(f"{_shown(os.fspath(path))} is no Lightning checkpoint: it holds a {type(index).__name__}.")
     return Loaded.of(index, os.fspath(path))
 
 
@@ -91,8 +93,8 @@ def read_source(
     if not loaded.marks:
         step = "" if not loaded.next_step else f", such as 'run?_step={loaded.next_step - 1}', which is where it stands"
         raise PositionError(
-            f"{os.fspath(path)} does not say of which run it is: it was saved without Rewind Logger. Name the place in "
-            f"the run instead{step}."
+            f"{_shown(os.fspath(path))} does not say of which run it is: it was saved without Rewind Logger. Name the "
+            f"place in the run instead{step}."
         )
     first = loaded.marks[0]
     if storage is None or is_in(first, storage):
@@ -118,23 +120,24 @@ _UNREADABLE = (
 
 def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
     """Return the object in a checkpoint, with something empty in the place of each tensor and foreign object."""
+    shown = _shown(path)
     try:
         with _open(path, storage_options) as file, zipfile.ZipFile(file) as archive:
             found = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
             if len(found) != 1 or found[0].file_size > MOST_INDEX_BYTES:
-                raise CorruptError(f"{path} is no checkpoint: its archive has no index.")
+                raise CorruptError(f"{shown} is no checkpoint: its archive has no index.")
             index = _limited(archive, found[0])
     except FileNotFoundError:
-        raise ConfigError(f"There is no checkpoint {path}.") from None
+        raise ConfigError(f"There is no checkpoint {shown}.") from None
     except IsADirectoryError:
         raise CorruptError(
-            f"{path} is a folder: where a sharded checkpoint stands is known once it is loaded."
+            f"{shown} is a folder: where a sharded checkpoint stands is known once it is loaded."
         ) from None
     except CorruptError:
         raise
     except _UNREADABLE as error:
-        raise CorruptError(f"{path} cannot be read as a checkpoint: {error}.") from error
-    return read_index(index, path)
+        raise CorruptError(f"{shown} cannot be read as a checkpoint: {error}.") from error
+    return read_index(index, shown)
 
 
 def read_index(data: bytes, path: str) -> Any:
@@ -157,6 +160,11 @@ def _limited(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if len(data) > MOST_INDEX_BYTES:
         raise ValueError(f"its index has more than {MOST_INDEX_BYTES:,} bytes")
     return data
+
+
+def _shown(path: str) -> str:
+    """Return a path, or a URL without credentials."""
+    return public_url(path) if "://" in path else path
 
 
 def _open(path: str, storage_options: Mapping[str, Any] | None) -> BinaryIO:

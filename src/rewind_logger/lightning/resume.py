@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError, RunExistsError
@@ -13,7 +13,7 @@ from rewind_logger.history.view import resolve
 from rewind_logger.lightning.checkpoint import Loaded
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.marked import is_in, own_store
-from rewind_logger.sdk.source import Given, Source, find
+from rewind_logger.sdk.source import Given, Source, find, shown
 from rewind_logger.storage import Storage
 from rewind_logger.types import Position, RunRef
 
@@ -31,9 +31,9 @@ class Wanted:
     index: int = 0
     """Which of the trainer's loggers of ours it is; marks are in that order."""
     on_resume: OnResume = "rewind"
-    resume_from: Given | None = None
-    fork_from: Given | None = None
-    storage_options: Mapping[str, Any] | None = None
+    resume_from: Given | None = field(default=None, repr=False)
+    fork_from: Given | None = field(default=None, repr=False)
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     attended: bool = True
     """Whether a trainer tells what it loads; else the caller loads checkpoints, unseen."""
     sought: bool = False
@@ -114,10 +114,10 @@ def _find(wanted: Wanted, given: Given, argument: str) -> Source:
 
 def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Decision:
     """Fork from the place that was given; or go on with that fork, if the checkpoint is its own."""
-    at = source.position
+    at, asked = source.position, shown(wanted.fork_from)
     if at.run == wanted.run and source.storage is None:
         raise ConfigError(
-            f"fork_from={wanted.fork_from!r} is of {at.run} itself: give the fork another version, or use resume_from."
+            f"fork_from={asked} is of {at.run} itself: give the fork another version, or use resume_from."
         )
     exists = claims.exists(wanted.storage, wanted.run)
     own = loaded is not None and any(mark.run == wanted.run and is_in(mark, wanted.storage) for mark in loaded.marks)
@@ -126,15 +126,13 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
         mark = next(mark for mark in loaded.marks if mark.run == wanted.run)
         return Decision(run=wanted.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
     if loaded is None and not source.typed and not exists and wanted.attended:
-        raise ConfigError(
-            f"fork_from={wanted.fork_from!r} is a checkpoint that fit does not load: pass it as ckpt_path to fit too."
-        )
+        raise ConfigError(f"fork_from={asked} is a checkpoint that fit does not load: pass it as ckpt_path to fit too.")
     if loaded is not None and not any(_stands_at(mark, at) for mark in loaded.marks):
         raise ConfigError(
-            f"fork_from={wanted.fork_from!r} stands at {at}, and fit loads {loaded}, which stands at "
+            f"fork_from={asked} stands at {at}, and fit loads {loaded}, which stands at "
             f"{_standing(loaded)}: give both the same checkpoint."
         )
-    reason = f"fork_from {wanted.fork_from}"
+    reason = f"fork_from {asked}"
     if exists and loaded is not None and at.next_step is not None:
         _check_forked_from(wanted, wanted.run, at, source.storage)
         start = Position(wanted.run, None, at.next_step)
@@ -145,13 +143,13 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
 
 def _rewind_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Decision:
     """Rewind to the place that was given; or go on after it, if a job that already did is started again."""
-    at = source.position
+    at, asked = source.position, shown(wanted.resume_from)
     if source.storage is not None or (wanted.named and at.run != wanted.run):
         raise ConfigError(
-            f"resume_from={wanted.resume_from!r} is of run {at.run}, and version names {wanted.run}: leave out version,"
+            f"resume_from={asked} is of run {at.run}, and version names {wanted.run}: leave out version,"
             " or use fork_from."
         )
-    reason = f"resume_from {wanted.resume_from}"
+    reason = f"resume_from {asked}"
     request = OpenRequest(at=at, typed=source.typed, resume="must", reason=reason)
     if loaded is None or not loaded.marks or any(_stands_at(mark, at) for mark in loaded.marks):
         return Decision(run=at.run, request=request)
@@ -161,7 +159,7 @@ def _rewind_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> D
         if later and at.next_step is not None and mark.next_step >= at.next_step:
             return Decision(run=at.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
     raise ConfigError(
-        f"resume_from={wanted.resume_from!r} stands at {at}, and fit loads {loaded}, which stands at "
+        f"resume_from={asked} stands at {at}, and fit loads {loaded}, which stands at "
         f"{_standing(loaded)}: history and model would not agree. Leave out resume_from to rewind to the checkpoint."
     )
 

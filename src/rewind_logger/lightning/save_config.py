@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.cli import SaveConfigCallback as LightningSaveConfigCallback
 
 from rewind_logger.lightning.logger import RewindLogger
+from rewind_logger.storage.redact import lasting_url
 
 KEY = "cli"
 """Under which the run's config holds that of the command line."""
@@ -19,8 +20,8 @@ KEY = "cli"
 class SaveConfigCallback(LightningSaveConfigCallback):
     """Keeps what the command line and its files said in the config of the run, under `cli`.
 
-    All but `storage_options`, which may hold credentials. Lightning's own writes `config.yaml` into the store, and
-    refuses to when another run, or the same one before it was resumed, has written it.
+    All but credentials: `storage_options`, and what opens the place in a URL. Lightning's own writes `config.yaml` into
+    the store, and refuses to when another run, or the same one before it was resumed, has written it.
 
     Example:
         `LightningCLI(MyModel, save_config_callback=SaveConfigCallback)`
@@ -54,9 +55,9 @@ class SaveConfigCallback(LightningSaveConfigCallback):
 
 
 def _without_credentials(value: Any) -> Any:
-    """Return a config without the options of stores, at any depth."""
+    """Return a config without the options of stores and without credentials in URLs, at any depth."""
     if isinstance(value, dict):
         return {key: _without_credentials(inner) for key, inner in value.items() if key != "storage_options"}
     if isinstance(value, list):
         return [_without_credentials(inner) for inner in value]
-    return value
+    return lasting_url(value) if isinstance(value, str) and "://" in value else value

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from rewind_logger.errors import PositionError
 from rewind_logger.format.names import check_name
+from rewind_logger.storage.redact import public_text
 from rewind_logger.types import Position, RunRef
 
 FROM_THE_BEGINNING = -1
@@ -168,4 +169,4 @@ def _describe(number: str) -> str:
 
 def _refuse(text: str, what: str) -> NoReturn:
     """Raise the error for a text that is no moment."""
-    raise PositionError(f"{text!r} {what}. The form is {FORM}.")
+    raise PositionError(f"{public_text(text)!r} {what}. The form is {FORM}.")

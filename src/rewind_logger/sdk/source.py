@@ -14,6 +14,7 @@ from rewind_logger.sdk import metric_moment, moment
 from rewind_logger.sdk.metadata import fold
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.redact import public_text
 from rewind_logger.types import Position, RunRef
 
 Given = Union[str, "os.PathLike[str]", StoredRun]
@@ -55,7 +56,7 @@ def find(
         RunNotFoundError: If no run has that name, or several have.
         ConfigError: If it cannot be what is asked for.
     """
-    what = f"{argument}={given!r}"
+    what = f"{argument}={shown(given)}"
     kept = None if step is None else moment.check_step(step, what) + 1
     if isinstance(given, StoredRun):
         if kept is not None and given.position.next_step is not None:
@@ -74,6 +75,11 @@ def find(
     if kept is None:
         return Source(metric_moment.parse(text, storage, project).position(project), True)
     return Source(_at(_by_name(text, what, storage, project), kept), True)
+
+
+def shown(given: Given | None) -> str:
+    """Return what was given, for messages and for what is kept: without credentials in a URL."""
+    return public_text(repr(given) if isinstance(given, str) else str(given))
 
 
 def _at(position: Position, next_step: int) -> Position:

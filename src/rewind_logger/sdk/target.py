@@ -11,7 +11,7 @@ from rewind_logger.errors import ConfigError, PositionError
 from rewind_logger.format.names import check_name
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import source
-from rewind_logger.sdk.source import Given
+from rewind_logger.sdk.source import Given, shown
 from rewind_logger.storage import Storage
 from rewind_logger.types import RunRef
 
@@ -103,7 +103,7 @@ def _rewind(
     *,
     explicit: bool,
 ) -> tuple[RunRef, OpenRequest]:
-    what = f"resume_from={_shown(given)}"
+    what = f"resume_from={shown(given)}"
     found = source.find(
         given, "resume_from", storage=storage, project=project, step=step, storage_options=storage_options
     )
@@ -113,12 +113,12 @@ def _rewind(
     if id is not None and id != at.run.id:
         raise ConfigError(
             f"{what} goes back in run {at.run.id!r}, and id={id!r} is another: leave out id, or begin a new run from "
-            f"there with fork_from={_shown(given)}, id={id!r}."
+            f"there with fork_from={shown(given)}, id={id!r}."
         )
     if explicit and at.run.project != project:
         raise ConfigError(
             f"{what} goes back in a run of project {at.run.project!r}, and not of {project!r}: leave out project and "
-            f"entity, or begin a new run there with fork_from={_shown(given)}."
+            f"entity, or begin a new run there with fork_from={shown(given)}."
         )
     if at.revision is None and at.next_step is None:
         raise PositionError(
@@ -138,7 +138,7 @@ def _fork(
     *,
     explicit: bool,
 ) -> tuple[RunRef, OpenRequest]:
-    what = f"fork_from={_shown(given)}"
+    what = f"fork_from={shown(given)}"
     found = source.find(
         given, "fork_from", storage=storage, project=project, step=step, storage_options=storage_options
     )
@@ -146,14 +146,10 @@ def _fork(
     if run == found.position.run and found.storage is None:
         raise ConfigError(
             f"{what} with id={id!r} would fork the run onto itself: leave out id to begin a new run, or go back in "
-            f"this one with resume_from={_shown(given)}."
+            f"this one with resume_from={shown(given)}."
         )
     request = OpenRequest(at=found.position, typed=found.typed, source=found.storage, reason=_reason(what, step))
     return run, request
-
-
-def _shown(given: Given) -> str:
-    return repr(given) if isinstance(given, str) else str(given)
 
 
 def _reason(what: str, step: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from rewind_logger.errors import ConfigError, RewindError
 from rewind_logger.storage.base import CHUNK_BYTES
 from rewind_logger.storage.descriptor import open_file
-from rewind_logger.storage.redact import public_url, secrets_of
+from rewind_logger.storage.redact import public_text, public_url, secrets_of
 from rewind_logger.storage.translate import from_backend, from_os
 
 SCHEMES = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"})
@@ -28,7 +29,7 @@ def check_url(url: str) -> str:
     scheme = url.partition("://")[0].lower()
     if "://" not in url or "::" in url or scheme not in SCHEMES:
         raise ConfigError(
-            f"{public_url(url)} cannot be referred to: give a URL that begins with file://, s3://, gs://, az://, "
+            f"{public_text(url)} cannot be referred to: give a URL that begins with file://, s3://, gs://, az://, "
             "http:// or https://."
         )
     return url
@@ -91,8 +92,10 @@ def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> I
         with source:
             while piece := source.read(CHUNK_BYTES):
                 yield piece
-    except (RewindError, FileNotFoundError):
+    except RewindError:
         raise
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "There is no such file", public_url(url)) from None
     except Exception as error:
         if isinstance(error, OSError) and local_path(url) is not None:
             raise from_os(error, "read", public_url(url)) from error

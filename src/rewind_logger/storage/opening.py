@@ -9,7 +9,7 @@ from typing import Any
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.storage.base import Storage
-from rewind_logger.storage.redact import public_url
+from rewind_logger.storage.redact import public_text, public_url
 
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
 """Two letters at least: one is a drive of Windows."""
@@ -61,15 +61,15 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
         )
     if "::" in target and "://" in target:
         raise ConfigError(
-            f"{public_url(target)} chains file systems with '::': a store is kept consistent on a single one only, "
+            f"{public_text(target)} chains file systems with '::': a store is kept consistent on a single one only, "
             "give its own URL."
         )
     found = _PROTOCOL.match(target)
     protocol = found[1].lower() if found else "file"
     if found and not found[2]:
         raise ConfigError(
-            f"{target!r} has one slash after the colon, which is what pathlib makes of a URL: give it as a str, "
-            f"'{protocol}://…'."
+            f"{public_text(target)!r} has one slash after the colon, which is what pathlib makes of a URL: give it as "
+            f"a str, '{protocol}://…'."
         )
     if protocol in ("file", "local"):
         from rewind_logger.storage.local import LocalStorage
@@ -96,7 +96,9 @@ def _open_remote(protocol: str, url: str, storage_options: Mapping[str, Any] | N
         prepare_import()
     _require_backend(protocol, url)
     if not url.partition("://")[2].strip("/"):
-        raise ConfigError(f"{url!r} names no place: give a bucket too, such as '{protocol}://bucket/prefix'.")
+        raise ConfigError(
+            f"{public_text(url)!r} names no place: give a bucket too, such as '{protocol}://bucket/prefix'."
+        )
     if extra == "s3":
         return RetryingStorage(S3Storage(url, storage_options))
     if extra == "gcs":

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
-_SECRET_NAME = re.compile(r"key|secret|token|pass|cred|sas|connection_string|signature|auth|user", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"key|secret|token|pass|cred|sas|connection_string|sig|auth|user", re.IGNORECASE)
 _HARMLESS_NAME = re.compile(r"expir|path$|file$|kms", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
-_QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
+_USERINFO = re.compile(r"(:/{1,2})[^/\s@]*@")
+_QUERY = re.compile(r"(:/[^\s?'\"]*)\?[^\s'\"]*")
+"""With one slash, too: that is what `pathlib` makes of a URL."""
 
 _CONTAINER_PROTOCOLS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
 """`abfss://container@account…/path`: what stands before the @ is a place, not a user."""
@@ -50,7 +51,44 @@ def redact(text: str, secrets: frozenset[str]) -> str:
     """Hide `secrets`, and the user and query of every URL, in a text that a backend wrote."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
-    return _QUERY.sub(r"\1?…", _USERINFO.sub("…@", text))
+    return _QUERY.sub(r"\1?…", _USERINFO.sub(r"\1…@", text))
+
+
+def public_text(text: str) -> str:
+    """Return what a person gave, and what may be or hold a URL, without users and queries of URLs.
+
+    Example:
+        >>> public_text("s3:/me:secret@bucket/a?sig=x")
+        's3:/…@bucket/a?…'
+    """
+    return redact(text, frozenset())
+
+
+def lasting_url(url: str) -> str:
+    """Return a URL to be kept: without user and password, and without a query that signs it.
+
+    Example:
+        >>> lasting_url("s3://bucket/key?versionId=3")
+        's3://bucket/key?versionId=3'
+        >>> lasting_url("https://me:secret@host/key?X-Amz-Signature=ab&X-Amz-Date=1")
+        'https://host/key'
+    """
+    bare, mark, query = url.partition("?")
+    signed = any(_SECRET_NAME.search(pair.partition("=")[0]) for pair in re.split("[&;#]", query))
+    public = public_url(bare)
+    return (bare if bare.rstrip("/") == public else public) + ("" if signed else f"{mark}{query}")
+
+
+def tells(error: BaseException, secrets: frozenset[str]) -> bool:
+    """Whether an error, or one that it came from, says something that is not for everyone: tracebacks print it."""
+    seen: list[BaseException] = []
+    links: list[BaseException | None] = [error]
+    while links:
+        link = links.pop()
+        if link is not None and not any(link is one for one in seen):
+            seen.append(link)
+            links += [link.__cause__, link.__context__]
+    return any(redact(text := str(link), secrets) != text for link in seen)
 
 
 def _secret_values(options: Mapping[str, object], *, inherited: bool) -> Iterator[str]:

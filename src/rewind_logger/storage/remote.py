@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rewind_logger.errors import RewindError
 from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, check_path, outcome_of
-from rewind_logger.storage.redact import public_url, secrets_of
+from rewind_logger.storage.redact import public_url, secrets_of, tells
 from rewind_logger.storage.translate import (
     from_backend,
     is_about_credentials,
@@ -276,10 +276,11 @@ class FsspecStorage(Storage):
         except Exception as error:
             if is_about_credentials(error):
                 self._reopen()
-            where = f"{self.url}/{path}" if path else self.url
-            # A traceback prints what an error was raised from.
-            tells = any(secret in str(error) for secret in self._secrets)
-            raise from_backend(error, action, where, self._secrets) from (None if tells else error)
+            name = path.partition("?")[0]  # of a file that is read by a URL, not of an object of ours
+            where = f"{self.url}/{name}" if name else self.url
+            raise from_backend(error, action, where, self._secrets) from (
+                None if tells(error, self._secrets) else error
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}

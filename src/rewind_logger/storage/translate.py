@@ -62,7 +62,9 @@ _PASSING_CLASSES = frozenset(
         "azure.IncompleteReadError",
         "azure.ServiceRequestError",
         "azure.ServiceResponseError",
+        "botocore.ChecksumError",
         "botocore.ConnectionError",
+        "botocore.FlexibleChecksumError",  # An answer that was damaged on its way.
         "botocore.HTTPClientError",
         "botocore.IncompleteReadError",
         "builtins.ConnectionError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,9 @@ from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
 from rewind_logger.storage.external import check_url, describe, local_path
+from rewind_logger.storage.redact import lasting_url, public_url
+
+LOG = logging.getLogger("rewind_logger")
 
 Policy = Literal["mutable", "immutable"]
 
@@ -86,8 +90,11 @@ class Draft:
         if path is not None and path.is_dir():
             raise ConfigError(f"{url} is a folder: refer to each of its files, or store them with add_dir.")
         size, found = (None, checksum) if checksum else describe(url, options)
-        chosen = self._check(name if name is not None else url.rpartition("/")[2].partition("?")[0])
-        self.references[chosen] = Entry(size=size, reference=url, checksum=found)
+        chosen = self._check(name if name is not None else public_url(url).rpartition("/")[2])
+        kept = lasting_url(url)
+        if kept != url:
+            LOG.warning("The reference %s is kept without the credentials of its URL: a download needs others.", kept)
+        self.references[chosen] = Entry(size=size, reference=kept, checksum=found)
         self.files.pop(chosen, None)
 
     @contextmanager

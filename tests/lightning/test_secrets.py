@@ -1,0 +1,43 @@
+"""What opens a store, or a place where a checkpoint lies, is kept nowhere and shown to nobody."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from rewind_logger import RewindLogger, open_store
+from rewind_logger.storage import open_storage
+from tests.conftest import Bucket
+from tests.lightning.small import Model, fit, trainer
+from tests.secrets.canaries import assert_nothing_leaks, canary, endpoint
+
+
+def test_a_fit_keeps_no_credentials_of_checkpoints_and_stores(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    options = {**endpoint(""), "client_kwargs": bucket.storage_options["client_kwargs"]}
+    folder = f"memory://{canary('PathUser')}:{canary('PathPassword')}@host/checkpoints"
+    path = f"{folder}/step=3.ckpt"
+
+    def logger(version: str, **more: Any) -> RewindLogger:
+        return RewindLogger(f"{bucket.url}/x", name="p", version=version, storage_options=options, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's
+        saver = ModelCheckpoint(folder, "{step}", every_n_train_steps=3, save_top_k=-1)
+        fit(logger("a"), tmp_path, saver, steps=5)
+        fit(logger("a"), tmp_path, steps=7, ckpt_path=path)
+        fit(logger("b", fork_from=path), tmp_path, steps=7, ckpt_path=path)
+        trainer(tmp_path, logger("a")).validate(Model(), ckpt_path=path, verbose=False)
+    assert [one.cut for one in open_store(f"{bucket.url}/x", options).run("p/a").revisions] == [None, 3]
+    shown = logger("c")
+    shown_too = RewindLogger(f"sftp://{canary('DirUser')}:{canary('DirPassword')}@host/x", name="p", version="c")
+    # Lightning names the file that it restores; that is not ours to change.
+    said = [line for line in "".join(capfd.readouterr()).splitlines() if "Restor" not in line and "Loaded" not in line]
+    said += [repr(shown), shown.log_dir, str(shown.save_dir), shown_too.log_dir, str(shown_too.save_dir)]
+    assert_nothing_leaks("\n".join(said), open_storage(f"{bucket.url}/x", bucket.storage_options), tmp_path)
