@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rewind_logger import RewindError, StorageError, open_store
+from rewind_logger.format import documents
 from rewind_logger.history.roots import journal_root
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.types import RunRef
@@ -147,3 +149,16 @@ def test_streams_and_groups_that_nobody_writes_are_passed_by(store: LocalStorage
     log(writer, [3])
     end(writer)
     assert read(store) == line(range(4))
+
+
+def test_no_text_of_a_store_sends_commands_to_a_terminal(store: LocalStorage) -> None:
+    """What a claim or an opening says of itself is shown in messages and tables."""
+    opening = {"run": "p/a", "revision": 1, "term": 1, "kind": "new", "reason": ESC, "start": 3, "started_ms": 0}
+    writer = opened(store, reason=ESC)
+    writer.append("events", {"opened": json.dumps({**opening, "user": f"u{ESC}", "host": "\u202ehost"})}, -1)
+    end(writer)
+    shown = str(open_store(store.url).run("p/a").revisions)
+    assert "u\\x1b[2J@\\u202ehost" in shown and ESC not in shown and "\u202e" not in shown
+    claim = documents.Claim(nonce="aa", kind=ESC, created_ms=0, host=f"h{ESC}", pid=1, reason=ESC)
+    found = documents.decode_claim(documents.encode_claim(claim), "x")
+    assert (found.kind, found.host, found.reason) == ("\\x1b[2J", "h\\x1b[2J", "\\x1b[2J")

@@ -571,9 +571,18 @@ def _nonce(value: object) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    r"""Return a text that is for people, without what a terminal would take for a command.
+
+    Example:
+        >>> print(printable("node7\x1b[2J"))
+        node7\x1b[2J
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _shown(value: object) -> str:
-    """Return a text that is for people, without what a terminal would take for a command."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], _text(value))
+    return printable(_text(value))
 
 
 def _segment_name(value: object) -> names.SegmentName:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
 from rewind_logger.format import names
+from rewind_logger.format.documents import printable
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.provenance.openings import Opening, opening_of
@@ -102,7 +103,7 @@ class Revisions(list[Revision]):
         for one in self[-SHOWN:]:
             step = "" if one.cut is None else f"?_step={one.cut - 1}"
             opening = one.opening
-            by = "" if opening is None else f"{opening.user or ''}@{opening.host or ''}"
+            by = "" if opening is None else printable(f"{opening.user or ''}@{opening.host or ''}")
             lines.append(
                 (
                     one.immutable_id,
