@@ -281,6 +281,23 @@ def test_an_old_file_that_is_about_to_be_referred_to_stays(store: Clocked) -> No
     assert blobs.read(store, digest) == b"again"
 
 
+def test_a_file_that_is_put_anew_while_it_is_collected_stays(store: Clocked) -> None:
+    digest = blobs.put(store, b"again")
+    store.time += 8 * DAY
+
+    class Meanwhile(Clocked):
+        def list(self, folder: str) -> Listing:
+            found = super().list(folder)
+            if folder == f"blobs/{digest[:2]}":
+                self.touch(names.blob(digest))
+            return found
+
+    meanwhile = Meanwhile(store.inner)
+    meanwhile.time, meanwhile.written = store.time, store.written
+    assert collect(meanwhile, dry_run=False).objects == {}
+    assert blobs.read(store, digest) == b"again"
+
+
 def test_files_that_rows_in_a_journal_name_stay(
     tmp_path: Path, store: Clocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

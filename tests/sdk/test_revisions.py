@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from IPython.lib.pretty import pretty
@@ -310,3 +311,18 @@ def test_a_run_whose_openings_are_not_known_has_no_runtime(url: str) -> None:
     stored = open_store(url).run("p/a")
     assert (stored.runtime, stored.started) == (0.0, stored.created)
     assert StoredRun(open_storage(url, None), Position(RunRef("p", "a"), None, None)).environment is None
+
+
+def test_a_table_shows_a_revision_that_was_removed_as_such(tmp_path: Path) -> None:
+    with rewind_logger.init(dir=str(tmp_path), project="p", id="a") as run:
+        run.log({"loss": 1.0})
+        run.log({"loss": 2.0})
+    with rewind_logger.init(dir=str(tmp_path), project="p", resume_from="a?_step=0") as run:
+        run.log({"loss": 3.0})
+    store = rewind_logger.open_store(tmp_path)
+    store.remove("p/a@1", dry_run=False)
+    first, second = store.run("p/a").revisions
+    assert (first.removed, second.removed, second.rows) == (True, False, 2)
+    lines = str(store.run("p/a").revisions).splitlines()
+    assert lines[1].split()[-1] == "removed"
+    assert lines[2].split()[0] == "a@2"

@@ -10,7 +10,6 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
 from rewind_logger.format import names
-from rewind_logger.format.documents import printable
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.provenance.openings import Opening, opening_of
@@ -84,6 +83,14 @@ class Revision:
         return None
 
     @cached_property
+    def removed(self) -> bool:
+        """Whether it was removed (`Store.remove`): then it cannot be read any more."""
+        try:
+            return self._view is None
+        except RunNotFoundError:
+            return True
+
+    @cached_property
     def _view(self) -> View:
         return self._of(self.number)
 
@@ -102,8 +109,11 @@ class Revisions(list[Revision]):
         lines = [("revision", "created (UTC)", "by", "from", "kept", "archived", "rows", "state", "why")]
         for one in self[-SHOWN:]:
             step = "" if one.cut is None else f"?_step={one.cut - 1}"
+            if one.removed:
+                lines.append((one.immutable_id, f"{one.created:%Y-%m-%d %H:%M:%S}", "", "", "", "", "", "removed", ""))
+                continue
             opening = one.opening
-            by = "" if opening is None else printable(f"{opening.user or ''}@{opening.host or ''}")
+            by = "" if opening is None else f"{opening.user or ''}@{opening.host or ''}"
             lines.append(
                 (
                     one.immutable_id,
@@ -111,7 +121,7 @@ class Revisions(list[Revision]):
                     by,
                     "" if one.parent is None else f"{one.parent}{step}",
                     f"{one.rows_kept:,}",
-                    f"{one.rows_archived:,}",
+                    "" if one.number > 1 and self[one.number - 2].removed else f"{one.rows_archived:,}",
                     f"{one.rows:,}",
                     one.state,
                     one.reason,
