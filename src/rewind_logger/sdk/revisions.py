@@ -10,6 +10,7 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
 from rewind_logger.format import names
+from rewind_logger.format.documents import printable
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.provenance.openings import Opening, opening_of
@@ -113,7 +114,7 @@ class Revisions(list[Revision]):
                 lines.append((one.immutable_id, f"{one.created:%Y-%m-%d %H:%M:%S}", "", "", "", "", "", "removed", ""))
                 continue
             opening = one.opening
-            by = "" if opening is None else f"{opening.user or ''}@{opening.host or ''}"
+            by = "" if opening is None else printable(f"{opening.user or ''}@{opening.host or ''}")
             lines.append(
                 (
                     one.immutable_id,
