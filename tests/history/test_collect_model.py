@@ -205,7 +205,7 @@ REASONS = (
 
 
 def test_no_schedule_loses_a_row_to_the_collector(disk: Path, tokens: Tokens) -> None:
-    seen, removed = check(range(12), disk, tokens)
+    seen, removed = check(range(40), disk, tokens)
     for what in ("collections", "removals", "FencedError", "kills", "forked", "rewound"):
         assert seen[what] > 0, f"{what} never happened: the schedules are too tame"
     assert not [reason for reason in REASONS if not removed[reason]], "a collector that removes nothing is none"
