@@ -284,15 +284,15 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
     view, start = nothing(child, record), 0
     if term is not None:
-        base, view, first_missing = term
+        base, seen, first_missing = term
         start = base.start
-        source = Source(run=str(run), revision=base.revision, cut=view.next_step)
-        parent = Position(run, base.revision, view.next_step)
-        record = RevisionRecord(
-            number=1, parent=(str(run), base.revision), cut=view.next_step, created_ms=record.created_ms, reason=reason
-        )
-        storage.put(RunPaths(run).pin(nonce), encode_pin(child))
-    claim = replace(new_claim(nonce, "recovered" if term is None else "forked", reason), source=source)
+        if seen is not None:
+            view = seen
+            source = Source(run=str(run), revision=base.revision, cut=view.next_step)
+            parent = Position(run, base.revision, view.next_step)
+            record = replace(record, parent=(str(run), base.revision), cut=view.next_step)
+            storage.put(RunPaths(run).pin(nonce), encode_pin(child))
+    claim = replace(new_claim(nonce, "recovered" if source is None else "forked", reason), source=source)
     if not claims.take(storage, paths, claim, n):
         return None
     taken = Recovery(nonce=one.nonce, first=first_missing, start=start)
@@ -301,10 +301,10 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
     return opened.base
 
 
-def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View, dict[str, int]] | None:
+def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View | None, dict[str, int]] | None:
     """Return the base of a superseded writer's term, what was visible from its end, and which flushes come after it.
 
-    None if it began none, or if its revision was removed.
+    None if it began none; nothing is visible of it if its revision was removed.
     """
     if one.claimed is None or claims.was_removed(storage, run, one.claimed):
         return None
@@ -322,7 +322,7 @@ def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View,
         try:
             view = resolve(storage, run, base.revision).before(max(view.next_step, went_on))
         except RunNotFoundError:
-            return None
+            return base, None, {}
     return base, view, recovery.after(end.sealed)
 
 
