@@ -223,7 +223,6 @@ class Clock:
         self.now = 0.0
         self.ms: Callable[[], int] = lambda: int((self.began + self.now) * 1000)
         monkeypatch.setattr(opening, "now_ms", self.ms)
-        monkeypatch.setattr("rewind_logger.history.term.now_ms", self.ms)
         monkeypatch.setattr(writer, "_time_ns", lambda: self.ms() * 1_000_000)
 
     def log(self, run: Run, steps: int, each_s: float = 10.0) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names
 from rewind_logger.format.documents import Alive
+from rewind_logger.history import opening
 from rewind_logger.history.damage import report
 from rewind_logger.storage.base import Storage
 
@@ -35,7 +36,7 @@ class Heartbeat:
 
     def now_ms(self) -> int:
         """Return the wall time, but later than what was told before, should it have been set back."""
-        self.last_ms = max(self.last_ms + 1, time.time_ns() // 1_000_000)
+        self.last_ms = max(self.last_ms + 1, opening.now_ms())
         return self.last_ms
 
     def hurry(self) -> None:
