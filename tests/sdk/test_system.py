@@ -260,3 +260,19 @@ def test_the_gap_between_a_crash_and_its_resume_is_one_in_time_and_none_on_the_c
     assert len(clock) >= 4, "what was sampled before the kill is there, and what came after"
     assert (clock[0], clock[-1]) == (10, 10)
     assert seconds == sorted(seconds) and seconds[-1] > seconds[-2]
+
+
+def test_a_run_that_ends_within_a_row_waits_for_no_sample(tmp_path: Path) -> None:
+    """A signal's handler finishes it, while the thread that samples waits for that row."""
+    run = init(dir=tmp_path, project="p", id="a", console=False)
+    of_process = sampler.of_process()
+    with run._lock:  # as within `log`
+        while not of_process._takers:
+            threading.Event().wait(0.001)
+        of_process._takers[0].due = 0.0
+        of_process._wakes.put(None)
+        while of_process._lock.acquire(blocking=False):  # until a sample is being given
+            of_process._lock.release()
+            threading.Event().wait(0.0001)
+        run.finish()
+    assert open_store(tmp_path).run("p/a").state == "finished"

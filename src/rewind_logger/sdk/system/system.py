@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("rewind_logger")
 
+LOCK_S = 0.1
+"""How long a sample waits for a row that is being written, before it is left out."""
+
 
 class System(Companion):
     """Adds samples to a run's stream `system`, at the step at which they are taken."""
@@ -39,11 +42,14 @@ class System(Companion):
 
     def _take(self, values: dict[str, Scalar]) -> None:
         run = self._run
+        # A signal's handler that ends the run while this thread waits may have come into a row, whose lock it has.
+        if not values or not run._lock.acquire(timeout=LOCK_S):
+            return
         try:
-            if values:
-                with run._lock:
-                    run._append("system", values, run._clock)
+            run._append("system", values, run._clock)
         except Exception:
             if not self._failed:
                 self._failed = True
                 LOG.exception("A sample of the machine could not be recorded in run %s.", run._ref)
+        finally:
+            run._lock.release()
