@@ -292,6 +292,8 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base 
             parent = Position(run, base.revision, view.next_step)
             record = replace(record, parent=(str(run), base.revision), cut=view.next_step)
             storage.put(RunPaths(run).pin(nonce), encode_pin(child))
+    if source is None:
+        first_missing = _first_kept(one)
     claim = replace(new_claim(nonce, "recovered" if source is None else "forked", reason), source=source)
     if not claims.take(storage, paths, claim, n):
         return None
@@ -324,6 +326,15 @@ def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View 
         except RunNotFoundError:
             return base, None, {}
     return base, view, recovery.after(end.sealed)
+
+
+def _first_kept(one: Abandoned) -> dict[str, int]:
+    """Return per stream the first flush that a journal has rows of; those before are not to be had any more."""
+    first: dict[str, int] = {}
+    for batch in one.batches(0):
+        for stream in batch.rows:
+            first.setdefault(stream, batch.flushes[stream])
+    return first
 
 
 def _lacks(storage: Storage, entry: Entry) -> bool:
