@@ -10,10 +10,13 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rewind_logger import RewindLogger, open_store
+from rewind_logger.lightning.mark import Mark
+from rewind_logger.lightning.marked import own_store
 from rewind_logger.storage import open_storage
 from tests.conftest import Bucket
 from tests.lightning.small import Model, fit, trainer
 from tests.secrets.canaries import assert_nothing_leaks, canary, endpoint
+from tests.storage.backends import PlainFileSystem, registered
 
 
 def test_a_fit_keeps_no_credentials_of_checkpoints_and_stores(
@@ -41,3 +44,36 @@ def test_a_fit_keeps_no_credentials_of_checkpoints_and_stores(
     said = [line for line in "".join(capfd.readouterr()).splitlines() if "Restor" not in line and "Loaded" not in line]
     said += [repr(shown), shown.log_dir, str(shown.save_dir), shown_too.log_dir, str(shown_too.save_dir)]
     assert_nothing_leaks("\n".join(said), open_storage(f"{bucket.url}/x", bucket.storage_options), tmp_path)
+
+
+class ListeningFileSystem(PlainFileSystem):
+    """One that keeps what it was opened with."""
+
+    protocol = "listening"
+    opened_with: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.opened_with.append(options)
+
+
+@pytest.mark.parametrize(("host", "told"), [("mine", True), ("stranger", False)])
+def test_a_checkpoint_that_names_another_host_does_not_get_the_options_there(host: str, told: bool) -> None:
+    mark = Mark(
+        nonce="a" * 16,
+        store=f"listening://{host}/x",
+        project="p",
+        run_id="a",
+        revision=1,
+        claim=0,
+        claim_nonce="b" * 16,
+        next_step=3,
+        row_pending=False,
+    )
+    ListeningFileSystem.opened_with.clear()
+    with registered(ListeningFileSystem):
+        options = {"password": "secret"}
+        assert own_store(mark, open_storage("listening://mine/y", options), options) is None
+    passed = [options for options in ListeningFileSystem.opened_with if "password" in options]
+    assert ListeningFileSystem.opened_with
+    assert bool(passed) == told

@@ -99,7 +99,7 @@ def read_source(
     first = loaded.marks[0]
     if storage is None or is_in(first, storage):
         return first.position, None
-    other = own_store(first, storage_options)
+    other = own_store(first, storage, storage_options)
     return first.position, None if other is None or other.url == storage.url else other
 
 

@@ -14,6 +14,7 @@ from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.storage import Storage, open_storage
+from rewind_logger.storage.redact import host_of
 
 
 def is_in(mark: Mark, storage: Storage) -> bool:
@@ -27,10 +28,17 @@ def is_in(mark: Mark, storage: Storage) -> bool:
     return mine and not claims.was_removed(storage, mark.run, mark.claim)
 
 
-def own_store(mark: Mark, storage_options: Mapping[str, Any] | None) -> Storage | None:
-    """Return the store that a mark names, if the run can still be read there."""
+def own_store(mark: Mark, asked: Storage, storage_options: Mapping[str, Any] | None) -> Storage | None:
+    """Return the store that a mark names, if the run can still be read there.
+
+    Args:
+        mark: Of a checkpoint that somebody else may have written.
+        asked: The store that the options were given for. They are not sent to another host.
+        storage_options: What opens it.
+    """
+    options = storage_options if host_of(mark.store) in (None, host_of(asked.url)) else None
     try:
-        storage = open_storage(mark.store, storage_options)
+        storage = open_storage(mark.store, options)
         return storage if is_in(mark, storage) else None
     except RewindError:
         return None

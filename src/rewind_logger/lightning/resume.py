@@ -200,7 +200,7 @@ def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str,
     """Fork from a mark into `run`, or go back to the start of that fork if it exists."""
     source, notes = None, ()
     if not here:
-        source = own_store(mark, wanted.storage_options)
+        source = own_store(mark, wanted.storage, wanted.storage_options)
         if source is None:
             note = (
                 f"The checkpoint is of run {mark.run} in {mark.store}, which cannot be read: {run} begins without that"

@@ -15,6 +15,9 @@ _QUERY = re.compile(r"(:/[^\s?'\"]*)\?[^\s'\"]*")
 _CONTAINER_PROTOCOLS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
 """`abfss://container@account…/path`: what stands before the @ is a place, not a user."""
 
+_BUCKET_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "memory", "file", "local"})
+"""Of which a URL names no host: that is said by the options, or is the provider's."""
+
 _SHORTEST_SECRET = 4
 """Shorter values are no secrets worth the name, and hiding each of their letters would garble the message."""
 
@@ -33,6 +36,21 @@ def public_url(url: str) -> str:
     if at and (protocol not in _CONTAINER_PROTOCOLS or ":" in user):
         place = host
     return f"{protocol}{separator}{place}{slash}{path}".rstrip("/")
+
+
+def host_of(url: str) -> str | None:
+    """Return the host to which a URL sends what opens it; None where the URL does not choose it, as for a bucket.
+
+    A URL may come from what somebody else wrote. Options that were given for one host must not be sent to another.
+
+    Example:
+        >>> host_of("sftp://me@host:22/runs"), host_of("s3://bucket/runs")
+        ('host:22', None)
+    """
+    protocol, separator, rest = url.partition("://")
+    if not separator or protocol.lower() in _BUCKET_PROTOCOLS:
+        return None
+    return rest.partition("/")[0].rpartition("@")[2].lower()
 
 
 def secrets_of(url: str, options: Mapping[str, object]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rewind_logger.errors import RewindError
 from rewind_logger.storage.base import Listing, Object, ObjectInfo, Storage, check_path, outcome_of
-from rewind_logger.storage.redact import public_url, secrets_of, tells
+from rewind_logger.storage.redact import host_of, public_url, secrets_of, tells
 from rewind_logger.storage.translate import (
     from_backend,
     is_about_credentials,
@@ -201,7 +201,8 @@ class FsspecStorage(Storage):
 
     def options_for(self, url: str) -> Mapping[str, Any]:
         """See `Storage.options_for`."""
-        return self._options if url.partition("://")[0] == self.url.partition("://")[0] else {}
+        kinds = {one.partition("://")[0] for one in (url, self.url)}
+        return self._options if len(kinds) == 1 and host_of(url) == host_of(self.url) else {}
 
     def _lines(self, filesystem: Any, key: str) -> Iterator[ObjectInfo]:
         """List a folder, in any order."""
