@@ -15,20 +15,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from rewind_logger.errors import RewindError, RunNotFoundError, TransientStorageError
 from rewind_logger.format import names
 from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
 from rewind_logger.format.names import MAX_NAME_BYTES, RunPaths
-from rewind_logger.history import claims, locks, recovery, segments, spool
+from rewind_logger.history import claims, locks, reader, recovery, segments, spool
 from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.place import OWNER
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import View, of_term, resolve
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Position, RevisionRecord, RunRef
+from rewind_logger.types import Entry, Position, RevisionRecord, Row, RunRef, Stream
 
 RECENT_S = 3600.0
 """A journal of another machine, on a disk that both see, is passed by for so long after it was last written: over a
@@ -325,6 +325,7 @@ def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View 
             view = resolve(storage, run, base.revision).before(max(view.next_step, went_on))
         except RunNotFoundError:
             return base, None, {}
+        return base, view, _first_not_shown(storage, view, one, base.start)
     return base, view, recovery.after(end.sealed)
 
 
@@ -335,6 +336,33 @@ def _first_kept(one: Abandoned) -> dict[str, int]:
         for stream in batch.rows:
             first.setdefault(stream, batch.flushes[stream])
     return first
+
+
+def _first_not_shown(storage: Storage, view: View, one: Abandoned, start: int) -> dict[str, int]:
+    """Return per stream the first flush of a journal that a view shows nothing of, whatever bases say of its folder.
+
+    An opening that was itself overtaken may have sealed the folder elsewhere than the run did.
+    """
+    first: dict[str, int] = {}
+    shown: dict[str, set[str]] = {}
+    missing: set[str] = set()
+    for batch in one.batches(start):
+        for stream, rows in batch.rows.items():
+            if stream in missing:
+                continue
+            if stream not in shown:
+                shown[stream] = {_told(row) for row in reader.read_rows(storage, view, cast(Stream, stream))}
+            first[stream] = batch.flushes[stream]
+            if any(_told(row) in shown[stream] for row in rows):
+                first[stream] += 1
+            else:
+                missing.add(stream)
+    return first
+
+
+def _told(row: Row) -> str:
+    """Return what tells a row from others, wherever it lies; as text, in which a NaN is equal to itself."""
+    return repr((row.clock, row.step, row.time_ms, sorted(row.values.items())))
 
 
 def _lacks(storage: Storage, entry: Entry) -> bool:
