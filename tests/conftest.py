@@ -13,6 +13,9 @@ from tests.emulators.servers import Servers
 from tests.figures import Figures
 from tests.servers import S3Server, moto_server
 
+collect_ignore = ["emulators/sftp.py", "hostile/fuzz.py"]
+"""Programs of their own, of packages that are not installed beside the tests; there is nothing in them to collect."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the figures of the tests printed."""

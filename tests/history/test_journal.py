@@ -254,11 +254,14 @@ def test_where_files_cannot_be_locked_rows_go_through_memory(
 
 
 def test_a_writer_leaves_no_open_file_behind(local: LocalStorage) -> None:
-    def descriptors() -> set[str]:
-        return {path.name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    def descriptors() -> list[str]:
+        targets = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return [target for target in targets if target.startswith(str(local.local_path))]
 
-    end(opened(local))
-    before = len(descriptors())
+    left = opened(local)
+    log(left, [0])
+    assert descriptors(), "they are seen"
+    end(left)
     for turn in range(20):
         writer = opened(local, background=turn % 2 == 0)
         log(writer, range(3))
@@ -268,7 +271,7 @@ def test_a_writer_leaves_no_open_file_behind(local: LocalStorage) -> None:
             opened(local).close()  # which stops it
         writer.close()
         Writer(local, RUN).close()
-    assert len(descriptors()) == before
+    assert descriptors() == []
 
 
 def test_one_that_is_being_made_is_not_taken_for_abandoned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
