@@ -319,12 +319,17 @@ def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View 
     sealed, went_on = _sealed_by_successor(storage, run, one.claimed, folder)
     end = segments.seal(storage, folder, sealed)
     view = replace(of_term(storage, run, base, folder, end, base.revisions), plan={})
+    try:
+        kept = resolve(storage, run, base.revision)
+    except RunNotFoundError:
+        return base, None, {}
+    # What it built on may have been merged, by itself too, and the collector may take at this moment what the run does
+    # not show: so rather what it does.
+    plain = replace(view, entries=(*base.lineage, view.entries[-1]))
+    choices = [one for one in (view, plain) if all(_is_kept(entry, kept) for entry in one.entries[:-1])]
+    view = choices[0] if choices else view
     if any(_lacks(storage, entry) for entry in view.entries):
-        # Later openings have merged what it built on, or itself, and the originals were collected since.
-        try:
-            view = resolve(storage, run, base.revision).before(max(view.next_step, went_on))
-        except RunNotFoundError:
-            return base, None, {}
+        view = kept.before(max(view.next_step, went_on))
         return base, view, _first_not_shown(storage, view, one, base.start)
     return base, view, recovery.after(end.sealed)
 
@@ -363,6 +368,16 @@ def _first_not_shown(storage: Storage, view: View, one: Abandoned, start: int) -
 def _told(row: Row) -> str:
     """Return what tells a row from others, wherever it lies; as text, in which a NaN is equal to itself."""
     return repr((row.clock, row.step, row.time_ms, sorted(row.values.items())))
+
+
+def _is_kept(entry: Entry, kept: View) -> bool:
+    """Say whether a revision shows all of an entry of a lineage."""
+    return any(
+        other.folder == entry.folder
+        and (other.cut is None or (entry.cut is not None and entry.cut <= other.cut))
+        and all(flush <= other.sealed.get(stream, -1) for stream, flush in entry.sealed.items())
+        for other in kept.entries
+    )
 
 
 def _lacks(storage: Storage, entry: Entry) -> bool:
