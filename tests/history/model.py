@@ -16,6 +16,7 @@ import contextlib
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,7 @@ class Schedule:
         self.forks: dict[RunRef, OpenRequest] = {}
         self.serial = 0
         self.rested = False
+        self.removers: Counter[tuple[RunRef, int]] = Counter()
         self.summaries = self.random.random() < rules.summaries
         self.onlooker = Onlooker(self.store, self.truth, self.runs, summaries=self.summaries)
 
@@ -300,14 +302,16 @@ class Schedule:
         if newest < 2:
             return
         revision = self.random.randrange(1, newest)
+        # Of two that remove the same one may be refused because the other has done it.
         known = (run, revision) in self.truth.removed
         self.truth.removed.add((run, revision))
+        self.removers[run, revision] += 1
         storage = RetryingStorage(self._storage(self.folder / "0", self._stop), 3, sleep=lambda seconds: None)
         try:
             remove_revision(storage, run, revision, dry_run=False, adopt=self.random.random() < 0.5)
         except (ConfigError, RunNotFoundError) as error:  # refused
             self.truth.seen[f"remove: {type(error).__name__}"] += 1
-            if not known:
+            if not known and self.removers[run, revision] == 1:
                 self.truth.removed.discard((run, revision))
         except (Killed, RewindError) as error:
             self.truth.seen[f"remove: {type(error).__name__}"] += 1
