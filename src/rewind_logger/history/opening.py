@@ -321,4 +321,4 @@ def new_claim(nonce: str, kind: str, reason: str) -> Claim:
 
 def now_ms() -> int:
     """Return the wall time in milliseconds."""
-    return int(time.time() * 1000)
+    return time.time_ns() // 1_000_000
