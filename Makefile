@@ -101,6 +101,6 @@ demo: $(VENV)/.stamp ## Train on real data, kill, resume, fork; print what happe
 
 .PHONY: clean
 clean: ## Remove environments, caches and build output
-	@rm -rf $(VENV) $(SERVERS) $(BENCH_VENV) build dist demo-out
+	@rm -rf $(VENV) $(SERVERS) $(BENCH_VENV) build dist demo-out .fuzz
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
