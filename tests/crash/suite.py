@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.crash.nursery import Nursery
@@ -30,12 +30,7 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
     url, options = place()
     whole = nursery.kill(scenario, None, "before", url, options, links)
     assert not whole.trouble, f"{scenario} without a kill: {whole.trouble}"
-    kills = [
-        (number, how, point)
-        for number, point in enumerate(whole.points)
-        if not _goes_on(whole.points, number)
-        for how in _ways(point, last=number == len(whole.points) - 1)
-    ]
+    kills = [(number, how, whole.points[number]) for number, how in _moments(whole.points)]
     if sample is not None:
         kills = random.Random(f"{scenario} {url.partition('://')[0]} {links}").sample(kills, min(sample, len(kills)))
     for number, how, point in kills:
@@ -47,18 +42,23 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
         assert not outcome.trouble, f"{scenario}, killed {how} operation {number} ({point}): {outcome.trouble}"
 
 
-def _ways(point: str, *, last: bool) -> list[How]:
-    """Return how to kill at a point.
+def _moments(points: list[str]) -> Iterator[tuple[int, How]]:
+    """Yield every moment at which a kill can leave something else than at the one before it.
 
-    After one that changes a disk is before the next. After a request was sent is another moment: its answer was not
-    heard, and it may not have come through yet.
+    After an operation that changes a disk is before the next. Who sends something to a server is killed as soon as it
+    is on its way: the answer was not heard, and it may come through only later; before the next one there would be
+    nothing more to see. A request that only reads leaves what was there.
     """
-    ways: list[How] = ["before"]
-    if point.endswith("/"):
-        ways.append("half")
-    if last or point.startswith("send"):
-        ways.append("after")
-    return ways
+    changing = [number for number, point in enumerate(points) if not point.startswith(("send GET ", "send HEAD "))]
+    for before, number in zip([None, *changing], changing, strict=False):
+        if _goes_on(points, number):
+            continue
+        if before is None or not points[before].startswith("send"):
+            yield number, "before"
+        if points[number].endswith("/"):
+            yield number, "half"
+        if number == changing[-1] or points[number].startswith("send"):
+            yield number, "after"
 
 
 def _goes_on(points: list[str], number: int) -> bool:
