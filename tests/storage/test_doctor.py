@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec import AbstractFileSystem
 
-from rewind_logger import ConfigError, doctor
+from rewind_logger import ConfigError, doctor, init
 from rewind_logger.errors import StorageError
 from rewind_logger.storage import Storage
 from rewind_logger.storage import doctor as examination
@@ -23,6 +24,7 @@ from rewind_logger.storage.wrapper import WrapperStorage
 from tests.conftest import Bucket
 from tests.servers import HANG_UP, Answer, S3Server, ScriptedServer
 from tests.storage.backends import CarelessFileSystem, PlainFileSystem, UnableFileSystem, registered
+from tests.storage.test_weak_store import SENTENCE
 
 EVERYTHING = ["list", "write", "read", "delete", "create", "consistency", "wall time", "latency", "large objects"]
 URL = "memory://doctor"
@@ -97,9 +99,30 @@ def test_a_store_without_create_if_absent(filesystem: type[PlainFileSystem]) -> 
     with registered(filesystem):
         report = doctor(f"{filesystem.protocol}://place")
         assert report["create"].verdict == "weak"
-        assert "Two processes that open the same run in the same moment" in report["create"].meaning
+        assert SENTENCE.format(f"{filesystem.protocol}://place") in report["create"].meaning
         assert report.usable and not report.ok
         assert not [name for name in filesystem.store if "doctor-" in name]
+
+
+class FolderFileSystem(PlainFileSystem):
+    """A file system whose package offers no conditional creation, so that it is looked and then written."""
+
+    protocol = "folders"
+    pipe_file = AbstractFileSystem.pipe_file
+
+
+def test_it_says_what_init_says_of_a_store_that_promises_no_create_if_absent(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the store does well while it is looked at, as SFTP does."""
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path))
+    with registered(FolderFileSystem):
+        check = doctor("folders://place")["create"]
+        assert check.verdict == "weak" and "one wins" in check.found, check
+        with init(dir="folders://place", project="p", id="r"):
+            pass
+    assert SENTENCE.format("folders://place") in check.meaning
+    assert SENTENCE.format("folders://place") in capsys.readouterr().err
 
 
 class Wrapped(WrapperStorage):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,29 @@ def test_a_store_that_cannot_answer_is_asked_by_the_next_opening(name: str) -> N
 
         assert opening(FaultyStorage(open_storage(url), fail_the_second)) == ((), 2)
         assert opening(open_storage(url)) == ((SENTENCE.format(url),), 2)
+
+
+class EitherFileSystem(PlainFileSystem):
+    """A file system whose servers differ, as those do that speak S3's protocol."""
+
+    protocol = "either"
+
+    def __init__(self, endpoint: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._careless = endpoint == "careless"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        super().pipe_file(path, value, mode="overwrite" if self._careless else mode, **kwargs)
+
+
+def test_what_one_endpoint_does_is_not_believed_of_another_under_the_same_url(name: str) -> None:
+    with registered(EitherFileSystem):
+        url = f"either://{name}"
+        for _ in range(2):
+            assert opening(open_storage(url, {"endpoint": "good"}))[0] == ()
+            assert opening(open_storage(url, {"endpoint": "careless"}))[0] == (SENTENCE.format(url),)
+        assert opening(open_storage(url, {"endpoint": "good"}))[1] == 1
+        assert opening(open_storage(url, {"endpoint": "careless"}))[1] == 1
 
 
 @pytest.fixture

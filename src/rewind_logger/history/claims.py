@@ -11,8 +11,8 @@ from rewind_logger.format.documents import Base, Claim, decode_base, decode_clai
 from rewind_logger.format.names import RunPaths, base, streams, writer
 from rewind_logger.history.damage import report
 from rewind_logger.history.rescue import sync_command
+from rewind_logger.storage import probe
 from rewind_logger.storage.base import Storage
-from rewind_logger.storage.probe import is_conditional
 from rewind_logger.types import RunRef
 
 _TRIES_A_NUMBER = 3
@@ -25,7 +25,7 @@ REMOVED = "removed"
 """The kind of a claim that ends a run: nothing before it counts."""
 
 _conditional: dict[str, bool] = {}
-"""Of each store that had to be asked, whether `create` never replaces an object there."""
+"""By the place of each store that had to be asked, whether `create` never replaces an object there."""
 
 
 def count(storage: Storage, paths: RunPaths) -> int:
@@ -98,19 +98,14 @@ def weakness(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> str | N
         claim: A claim that was just made there …
         n: … under this number.
     """
-    known = storage.conditional if storage.conditional is not None else _conditional.get(storage.url)
+    known = storage.conditional if storage.conditional is not None else _conditional.get(storage.place)
     if known is None:
         try:
-            known = is_conditional(storage, paths.claim(n), encode_claim(claim))
+            known = probe.is_conditional(storage, paths.claim(n), encode_claim(claim))
         except StorageError:
             return None  # the next opening asks again
-        _conditional[storage.url] = known
-    if known:
-        return None
-    return (
-        f"{storage.url} may replace objects that it was asked only to create: two processes that open the same run in"
-        " the same moment may both believe that it is theirs, and the rows of one would be lost; everything else holds."
-    )
+        _conditional[storage.place] = known
+    return None if known else probe.weakness(storage.url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ ASKED_AGAIN_S = 600.0
 """How long an answer is good for."""
 
 _answers: dict[str, tuple[float, float]] = {}
-"""By store what it said, and when by the wall time of this machine."""
+"""By the place of a store what it said, and when by the wall time of this machine."""
 
 _lock = threading.Lock()
 
@@ -42,11 +42,11 @@ def now(storage: Storage) -> float:
 def about_now(storage: Storage) -> float:
     """Return the same, to a second or two; the store is asked once in ten minutes."""
     with _lock:
-        asked = _answers.get(storage.url)
+        asked = _answers.get(storage.place)
     here = time.time()
     # The wall time, for it goes on while a machine sleeps; one that was set back asks anew.
     if asked is None or not 0 <= here - asked[1] < ASKED_AGAIN_S:
         asked = now(storage), here
         with _lock:
-            _answers[storage.url] = asked
+            _answers[storage.place] = asked
     return asked[0] + here - asked[1]

@@ -140,6 +140,14 @@ class Storage(ABC):
     cheap_touch: bool = False
     """Whether `touch` costs no more than a look."""
 
+    @property
+    def place(self) -> str:
+        """What tells this store from others, to remember something of it within a process: not for people.
+
+        A URL does not: the same bucket may be asked for at another endpoint, by `storage_options`.
+        """
+        return self.url
+
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
         """Create an object only if there is none of that name; return whether this call created it.

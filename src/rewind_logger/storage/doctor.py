@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 
 from rewind_logger.errors import StorageError
 from rewind_logger.storage.base import ObjectInfo, Storage
+from rewind_logger.storage.probe import weakness
 
 T = TypeVar("T")
 
@@ -166,10 +167,7 @@ class _Examination:
 
     def _create(self) -> tuple[Verdict, str, str]:
         """Create what exists, and then race for names with different contents."""
-        weak = (
-            "Two processes that open the same run in the same moment may both believe that it is theirs, and the rows"
-            " of one would be lost; everything else holds. Give each job a run id of its own."
-        )
+        weak = f"{weakness(self._first.url)} Give each job a run id of its own."
         path = self._path("created")
         self._written.add(path)
         if not self._timed("create", lambda: self._first.create(path, b"first")):
@@ -187,7 +185,10 @@ class _Examination:
             winners = [racer for racer, won in enumerate(told) if won[i]]
             if len(winners) != 1 or self._first.read(path) != _body(winners[0]):
                 return "weak", f"of {len(told)} that created a name at once {len(winners)} were told they did.", weak
-        return "ok", f"an object that exists is not replaced; of {len(told)} at once one wins, {RACES} times.", ""
+        held = f"an object that exists is not replaced; of {len(told)} at once one wins, {RACES} times"
+        if self._first.conditional is False:
+            return "weak", f"{held}; but stores of this kind need not keep to that.", weak
+        return "ok", f"{held}.", ""
 
     def _consistency(self, deletes: bool) -> tuple[Verdict, str, str]:
         """See whether one connection sees at once what another one did."""

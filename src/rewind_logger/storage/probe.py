@@ -1,4 +1,4 @@
-"""Does a store refuse to create what exists?"""
+"""Does a store refuse to create what exists, and what is weaker if not?"""
 
 from __future__ import annotations
 
@@ -32,3 +32,15 @@ def is_conditional(storage: Storage, path: str, data: bytes) -> bool:
     if storage.conditional is not None:
         return storage.conditional
     return not storage.create(path, data)
+
+
+def weakness(url: str) -> str:
+    """Say what is weaker in a store whose `create` may replace what exists.
+
+    Args:
+        url: Of the store, for people.
+    """
+    return (
+        f"{url} may replace objects that it was asked only to create: two processes that open the same run in the same"
+        " moment may both believe that it is theirs, and the rows of one would be lost; everything else holds."
+    )

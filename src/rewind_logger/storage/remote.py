@@ -81,6 +81,13 @@ class FsspecStorage(Storage):
         self._conditional_writes = True
 
     @property
+    def place(self) -> str:
+        """See `Storage.place`: a digest, for URL and options hold credentials."""
+        from fsspec.utils import tokenize
+
+        return str(tokenize(self._private_url, self._options))
+
+    @property
     def filesystem(self) -> Any:
         """The fsspec file system behind this storage, for measurements and for what the seam does not offer."""
         return self._open()[0]

@@ -23,6 +23,11 @@ class WrapperStorage(Storage):
         self.conditional = inner.conditional
         self.cheap_touch = inner.cheap_touch
 
+    @property
+    def place(self) -> str:
+        """See `Storage.place`."""
+        return self.inner.place
+
     def create(self, path: str, data: bytes) -> bool:
         """See `Storage.create`."""
         return self.inner.create(path, data)
