@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Union, get_args
 
@@ -14,6 +14,12 @@ Stream = Literal["metrics", "events", "checkpoints", "console", "system", "artif
 
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 """In the order of their numbers in a journal."""
+
+STREAMS_WITH_BLOBS: tuple[Stream, ...] = ("media", "events", "artifacts")
+"""Whose values may name blobs; those of the last one manifests, which list others."""
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Is told what is being done, how much of it is done, and how much there is, if that is known."""
 
 OPENING_CLOCK = -1
 """The clock of rows that belong to an opening (config, tags, names); no cut removes them."""
@@ -34,6 +40,12 @@ class RunRef:
 
     def __str__(self) -> str:
         return f"{self.project}/{self.id}"
+
+    @classmethod
+    def split(cls, name: str) -> RunRef:
+        """Return the run that `str` writes so; whether any can be called so, `names.parse_run` sees."""
+        project, _, run_id = name.rpartition("/")
+        return cls(project, run_id)
 
     @property
     def entity(self) -> str | None:

@@ -61,11 +61,11 @@ def find(storage: Storage, name: str) -> RunRef:
     Raises:
         RunNotFoundError: If there is none; or several, which the message lists.
     """
-    project, _, run_id = name.rpartition("/")
-    if project:
-        return RunRef(project, run_id)
+    named = RunRef.split(name)
+    if named.project:
+        return named
     every = runs(storage)
-    found = [run for run in every if run.id == run_id]
+    found = [run for run in every if run.id == named.id]
     if len(found) == 1:
         return found[0]
     if not found:

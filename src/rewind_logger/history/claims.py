@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rewind_logger.errors import CorruptError, FencedError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
-from rewind_logger.format.names import RunPaths, base, streams, writer
+from rewind_logger.format.names import RunPaths, base, streams
 from rewind_logger.history.damage import report
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.storage import probe
@@ -30,8 +30,12 @@ _conditional: dict[str, bool] = {}
 
 def count(storage: Storage, paths: RunPaths) -> int:
     """Return the number of claims of a run, 0 where there is no such run."""
-    numbers = [paths.parse_claim(info.name) for info in storage.list(paths.claims)]
-    return max((n for n in numbers if n is not None), default=-1) + 1
+    return max(_numbers(storage, paths), default=-1) + 1
+
+
+def _numbers(storage: Storage, paths: RunPaths) -> list[int]:
+    found = (paths.parse_claim(info.name) for info in storage.list(paths.claims))
+    return [n for n in found if n is not None]
 
 
 def fence(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> int:
@@ -185,7 +189,7 @@ def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptE
     A claim that is damaged, missing or another's costs nothing: the folder of its term has its number too.
     """
     paths = RunPaths(run)
-    known: dict[int, list[str]] | None = None
+    known: dict[int, set[str]] | None = None
     n = below
     while n > 0:
         n -= 1
@@ -198,7 +202,7 @@ def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptE
             continue
         # Only now, for it takes requests: a claim whose opening was cut short is rare, and so is damage.
         if known is None:
-            known = _terms(storage, paths)
+            known, claimed = terms(storage, paths), _numbers(storage, paths)
         for other in known.get(n, ()):
             folder = paths.term(n, other)
             found = _base(storage, run, folder) or _without_base(storage, run, folder)
@@ -210,7 +214,7 @@ def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptE
             if found is not None:
                 yield found
         if why == _MISSING:  # numbers that nobody claimed may be without number
-            n = max((number for number in known if number < n), default=-1) + 1
+            n = max((number for number in {*known, *claimed} if number < n), default=-1) + 1
 
 
 def base_of(storage: Storage, run: RunRef, folder: str) -> Base:
@@ -269,17 +273,13 @@ def _without_base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptE
     )
 
 
-def _terms(storage: Storage, paths: RunPaths) -> dict[int, list[str]]:
-    """Return by number the nonces of the terms that have a folder, and every number that has a claim."""
-    found: dict[int, list[str]] = {}
-    for info in storage.list(paths.claims):
-        number = paths.parse_claim(info.name)
-        if number is not None:
-            found[number] = []
+def terms(storage: Storage, paths: RunPaths) -> dict[int, set[str]]:
+    """Return by number the nonces of the terms that have a folder."""
+    found: dict[int, set[str]] = {}
     for info in storage.list(paths.terms):
-        nonce = writer(f"{paths.terms}/{info.name}")
-        if nonce is not None:
-            found.setdefault(int(info.name.partition("-")[0]), []).append(nonce)
+        term = paths.parse_term(info.name)
+        if term is not None:
+            found.setdefault(term[0], set()).add(term[1])
     return found
 
 

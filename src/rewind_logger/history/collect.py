@@ -14,13 +14,11 @@ from rewind_logger.history import blobs, catalog, store_clock
 from rewind_logger.history.garbage import Garbage, Sweep
 from rewind_logger.history.needs import Needs, Roots, is_old, roots
 from rewind_logger.history.pins import pins
-from rewind_logger.history.references import STREAMS, Reading, References
-from rewind_logger.history.roots import further_roots, journal_root
+from rewind_logger.history.references import Reading, References
+from rewind_logger.history.roots import journal_roots
+from rewind_logger.history.together import batches
 from rewind_logger.storage.base import Storage, raise_first
-from rewind_logger.types import RunRef
-
-Progress = Callable[[str, int, "int | None"], None]
-"""Is told what is being done, how much of it is done, and how much there is, if that is known."""
+from rewind_logger.types import STREAMS_WITH_BLOBS, Progress, RunRef
 
 GRACE_S = 7 * 86400.0
 """What was written within this time stays, unless another is asked for."""
@@ -77,22 +75,14 @@ class Remover:
         Raises:
             StorageError: If the store fails. What was removed by then is gone, and all that is needed is there.
         """
-        batch: list[Garbage] = []
-        for one in found:
-            batch.append(one)
-            if len(batch) >= BATCH:
-                self._remove(batch)
-                batch = []
-        self._remove(batch)
-
-    def _remove(self, batch: list[Garbage]) -> None:
-        if not self.dry_run:
-            for trim in {one.trim for one in batch if one.trim is not None} - self._trimmed:
-                self.storage.put(names.trimmed(trim[0]), documents.encode_trim(Trim(cut=trim[1])))
-                self._trimmed.add(trim)
-            raise_first(self.storage.delete_each([one.path for one in batch]))
-        for one in batch:
-            self.count(one.reason, one.size)
+        for batch in batches(found, BATCH):
+            if not self.dry_run:
+                for trim in {one.trim for one in batch if one.trim is not None} - self._trimmed:
+                    self.storage.put(names.trimmed(trim[0]), documents.encode_trim(Trim(cut=trim[1])))
+                    self._trimmed.add(trim)
+                raise_first(self.storage.delete_each([one.path for one in batch]))
+            for one in batch:
+                self.count(one.reason, one.size)
 
     def count(self, what: str, size: int) -> None:
         """Count one object."""
@@ -136,9 +126,8 @@ def collect(
     for i, run in enumerate(runs):
         tell("runs", i, len(runs))
         try:  # before the segments are listed: what leaves a journal is in the store by then
-            for root in (journal_root(storage, run), *further_roots(storage, run)):
-                if root is not None:
-                    reading.add_journals(root)
+            for root in journal_roots(storage, run):
+                reading.add_journals(root)
         except CorruptError as error:
             readable = error
         found = roots(storage, run, limit)
@@ -180,7 +169,7 @@ def _noting(kept: list[tuple[str, str, int]]) -> Callable[[str, str, int], None]
     """Note the segments that may name blobs."""
 
     def note(path: str, stream: str, size: int) -> None:
-        if stream in STREAMS:
+        if stream in STREAMS_WITH_BLOBS:
             kept.append((path, stream, size))
 
     return note
@@ -213,8 +202,8 @@ def _collect_blobs(remover: Remover, needed: References, limit: float, tell: Pro
             and is_old(info.modified, limit)
             and info.name not in needed
         ]
-        for at in range(0, len(found), LOOKED_AT):
-            remover.remove([one for one in found[at : at + LOOKED_AT] if _is_still_old(storage, one.path, limit)])
+        for batch in batches(found, LOOKED_AT):
+            remover.remove([one for one in batch if _is_still_old(storage, one.path, limit)])
     tell("folders of files", len(prefixes), len(prefixes))
 
 

@@ -12,12 +12,9 @@ from rewind_logger.history.segments import Segment
 from rewind_logger.history.together import together
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Stream
+from rewind_logger.types import STREAMS_WITH_BLOBS, Entry
 
 LOG = logging.getLogger("rewind_logger")
-
-STREAMS_WITH_BLOBS: tuple[Stream, ...] = ("media", "events")
-"""Whose values may name blobs."""
 
 TOGETHER_BYTES = 64 << 20
 """Segments are held in memory up to this many bytes at a time."""
@@ -48,10 +45,10 @@ def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View
             entries.append(Entry(copied, sealed, entry.cut))
             plan[copied] = segments.plan_of(files)
     for stream in STREAMS_WITH_BLOBS:
-        carry(source, target, named_in(source, view, stream))
-    manifests = named_in(source, view, "artifacts")
-    carry(source, target, listed_in(source, manifests))
-    carry(source, target, manifests)
+        found = named_in(source, view, stream)
+        if stream == "artifacts":
+            carry(source, target, listed_in(source, found))
+        carry(source, target, found)
     _copy_snapshot(source, view, target, folder)
     return replace(view, entries=tuple(entries), plan=plan)
 

@@ -89,8 +89,7 @@ def unfinished(storage: Storage, run: RunRef, source: Source, other: Storage | N
             f"Run {run} in {storage.url} is a copy of {source} that was not finished: fork it from there again, under"
             " this id, to finish it."
         )
-    project, _, run_id = source.run.rpartition("/")
-    parent = RunRef(project, run_id)
+    parent = RunRef.split(source.run)
     claimed = claims.count(other or storage, RunPaths(parent))
     view = _view(other or storage, parent, source.revision, claimed).before(source.cut)
     note = f"The fork from {source}, which was cut short, was completed."

@@ -38,6 +38,15 @@ class Need(NamedTuple):
         """Return the last flush of a stream that is needed, −1 without any; None: there is no last one."""
         return None if self.sealed is None else dict(self.sealed).get(stream, -1)
 
+    def covers(self, other: Need) -> bool:
+        """Whether all that another needs of the folder is needed: it is cut and sealed no later than this one."""
+        if self.cut is not None and (other.cut is None or other.cut > self.cut):
+            return False
+        if self.sealed is None or other.sealed is None:
+            return self.sealed is None
+        last = dict(self.sealed)
+        return all(flush <= last.get(stream, -1) for stream, flush in other.sealed)
+
 
 class Needs:
     """What is needed of folders of segments."""
@@ -78,10 +87,7 @@ class Needs:
 
     def covers(self, folder: str, need: Need) -> bool:
         """Whether all of a need is needed by others too."""
-        return any(
-            (other.cut is None or (need.cut is not None and need.cut <= other.cut)) and _reaches(other, need)
-            for other in self.of(folder)
-        )
+        return any(other.covers(need) for other in self.of(folder))
 
     def take(self, other: Needs, *, within: str | None = None, outside: str | None = None) -> None:
         """Add what `other` has: only of folders that begin so, or that do not."""
@@ -91,14 +97,6 @@ class Needs:
         for (folder, stream), files in other._planned.items():
             if _matches(folder, within, outside):
                 self._planned[folder, stream] |= files
-
-
-def _reaches(other: Need, need: Need) -> bool:
-    """Whether one need is sealed no earlier than another."""
-    if other.sealed is None or need.sealed is None:
-        return other.sealed is None
-    last = dict(other.sealed)
-    return all(flush <= last.get(stream, -1) for stream, flush in need.sealed)
 
 
 def _matches(folder: str, within: str | None, outside: str | None) -> bool:
@@ -148,7 +146,7 @@ def roots(storage: Storage, run: RunRef, limit: float, *, without: Collection[in
     paths = RunPaths(run)
     numbered = ((paths.parse_claim(info.name), info.modified) for info in storage.list(paths.claims))
     found = Roots(run, {n: modified for n, modified in numbered if n is not None})
-    terms = _terms(storage, paths)
+    terms = claims.terms(storage, paths)
     present = True
     for n in sorted(found.claims.keys() | terms.keys(), reverse=True):
         claim = claims.read(storage, paths, n)
@@ -180,16 +178,6 @@ def roots(storage: Storage, run: RunRef, limit: float, *, without: Collection[in
             break
     ended = found.claims.get(found.first - 1)
     found.ended = ended if dead or is_old(ended, limit) else None
-    return found
-
-
-def _terms(storage: Storage, paths: RunPaths) -> dict[int, set[str]]:
-    """Return by number the nonces of the terms that have a folder."""
-    found: dict[int, set[str]] = {}
-    for info in storage.list(paths.terms):
-        term = paths.parse_term(info.name)
-        if term is not None:
-            found.setdefault(term[0], set()).add(term[1])
     return found
 
 

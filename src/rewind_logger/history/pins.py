@@ -47,8 +47,7 @@ def pins(storage: Storage, run: RunRef) -> list[Pin]:
             continue
         if isinstance(body, Exception):
             raise body
-        project, _, run_id = names.absolute(decode_pin(body, path), run).rpartition("/")
-        child = RunRef(project, run_id)
+        child = RunRef.split(names.absolute(decode_pin(body, path), run))
         state, source = _fork(storage, run, child, info.name.removesuffix(".json"))
         found.append(Pin(path, info.size or 0, info.modified, child, state, source))
     return found

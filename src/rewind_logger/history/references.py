@@ -17,9 +17,7 @@ from rewind_logger.history.carrying import named
 from rewind_logger.history.place import PART
 from rewind_logger.history.together import together
 from rewind_logger.storage.base import Storage
-
-STREAMS = frozenset({"media", "events", "artifacts"})
-"""Whose rows name blobs; those of the last one manifests, which name others."""
+from rewind_logger.types import STREAMS_WITH_BLOBS
 
 TOGETHER_BYTES = 32 << 20
 """Segments are held in memory up to this many bytes at a time."""
@@ -96,7 +94,7 @@ class Reading:
             except OSError as error:
                 raise CorruptError(f"The journal {path} cannot be read: {error}") from error
             for stream, rows in batch.rows.items():
-                if stream in STREAMS:
+                if stream in STREAMS_WITH_BLOBS:
                     self._add_texts(stream, [value for row in rows for value in row.values.values()])
 
     def _add_texts(self, stream: str, texts: Iterable[Any]) -> None:

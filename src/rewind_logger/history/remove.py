@@ -13,13 +13,13 @@ from rewind_logger.format import names
 from rewind_logger.format.documents import Removal, encode_removal
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, store_clock
-from rewind_logger.history.collect import GRACE_S, Progress, Remover, needed, needs_of
+from rewind_logger.history.collect import GRACE_S, Remover, needed, needs_of
 from rewind_logger.history.garbage import Garbage, Sweep
 from rewind_logger.history.needs import Needs, Roots, is_old, roots
 from rewind_logger.history.opening import new_claim, now_ms
 from rewind_logger.history.pins import Pin, pins
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import RunRef
+from rewind_logger.types import Progress, RunRef
 
 OPENING_S = 86400.0
 """An opening that has a claim and no base after this time was cut short."""

@@ -84,6 +84,12 @@ def journal_root(storage: Storage, run: RunRef) -> Path | None:
     return folders[0] / str(run) if folders else None
 
 
+def journal_roots(storage: Storage, run: RunRef) -> list[Path]:
+    """Return every folder in which journals of a run may be."""
+    first = journal_root(storage, run)
+    return [] if first is None else [first, *further_roots(storage, run)]
+
+
 def further_roots(storage: Storage, run: RunRef, *, make: bool = False) -> list[Path]:
     """Return the folders for journals that cannot be in the first; `spool_folders` says what `make` is."""
     first = journal_root(storage, run)

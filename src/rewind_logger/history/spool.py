@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rewind_logger.errors import ConfigError
-from rewind_logger.format.names import RESERVED_NAMES, RunPaths, check_name
+from rewind_logger.format.names import RunPaths, is_name
 from rewind_logger.history import locks
 from rewind_logger.history.place import OWNER
 from rewind_logger.history.roots import spool_folders, spool_root, temporary_root
@@ -74,8 +73,8 @@ def _roots(base: Path, journals_in: str | None) -> Iterator[tuple[RunRef, Path]]
         level = [(path, (*names, path.name)) for folder, names in level for path in _folders(folder)]
         for folder, names in level:
             root = folder if journals_in is None else folder / journals_in
-            if journals(root) and all(map(_is_name, names)):
-                yield RunRef("/".join(names[:-1]), names[-1]), root
+            if journals(root) and all(map(is_name, names)):
+                yield RunRef.split("/".join(names)), root
 
 
 def _folders(folder: Path | None) -> list[Path]:
@@ -87,11 +86,3 @@ def _folders(folder: Path | None) -> list[Path]:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
         return []
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_name("run id", name)
-    except ConfigError:
-        return False
-    return name.lower() not in RESERVED_NAMES

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -23,12 +22,13 @@ from rewind_logger.format.documents import Base, Recovery, Source, decode_base, 
 from rewind_logger.format.names import MAX_NAME_BYTES, RunPaths
 from rewind_logger.history import claims, locks, reader, recovery, segments, spool
 from rewind_logger.history.abandoned import Abandoned, abandoned
+from rewind_logger.history.needs import Need
 from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.place import OWNER
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import View, of_term, resolve
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Position, RevisionRecord, Row, RunRef, Stream
+from rewind_logger.types import Entry, Position, Progress, RevisionRecord, Row, RunRef, Stream
 
 RECENT_S = 3600.0
 """A journal of another machine, on a disk that both see, is passed by for so long after it was last written: over a
@@ -37,9 +37,6 @@ network the lock of a writer that lives may not be seen."""
 _BEING_OPENED = "another process is opening the run, or was killed while it did. Sync once that is over."
 
 What = Literal["brought in", "nothing left", "in use", "superseded", "waiting", "forked", "failed"]
-
-Progress = Callable[[str, int, "int | None"], None]
-"""Called with what is done, how much of it, and how much there is, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,7 +323,7 @@ def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View 
     # What it built on may have been merged, by itself too, and the collector may take at this moment what the run does
     # not show: so rather what it does.
     plain = replace(view, entries=(*base.lineage, view.entries[-1]))
-    choices = [one for one in (view, plain) if all(_is_kept(entry, kept) for entry in one.entries[:-1])]
+    choices = [each for each in (view, plain) if all(_is_kept(entry, kept) for entry in each.entries[:-1])]
     view = choices[0] if choices else view
     if any(_lacks(storage, entry) for entry in view.entries):
         view = kept.before(max(view.next_step, went_on))
@@ -372,12 +369,8 @@ def _told(row: Row) -> str:
 
 def _is_kept(entry: Entry, kept: View) -> bool:
     """Say whether a revision shows all of an entry of a lineage."""
-    return any(
-        other.folder == entry.folder
-        and (other.cut is None or (entry.cut is not None and entry.cut <= other.cut))
-        and all(flush <= other.sealed.get(stream, -1) for stream, flush in entry.sealed.items())
-        for other in kept.entries
-    )
+    need = Need.of(entry)
+    return any(other.folder == entry.folder and Need.of(other).covers(need) for other in kept.entries)
 
 
 def _lacks(storage: Storage, entry: Entry) -> bool:

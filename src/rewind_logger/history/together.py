@@ -1,8 +1,9 @@
-"""What is read or sent at the same time: as much as memory allows."""
+"""What is read, sent or removed at the same time: as much as memory allows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,3 +32,10 @@ def together(items: Iterable[T], size_of: Callable[[T], int], limit: int) -> Ite
         total += size
     if group:
         yield group
+
+
+def batches(items: Iterable[T], limit: int) -> Iterator[list[T]]:
+    """Split items, in their order, into lists of at most `limit`; they are taken as `together` does."""
+    left = iter(items)
+    while batch := list(islice(left, limit)):
+        yield batch

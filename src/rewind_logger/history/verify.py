@@ -19,11 +19,11 @@ from rewind_logger.history.verifying.documents import Run, Term
 from rewind_logger.history.verifying.files import Files
 from rewind_logger.history.verifying.folder import check_folder
 from rewind_logger.history.verifying.journals import check_journals
-from rewind_logger.history.verifying.look import Look, Progress, unreadable
+from rewind_logger.history.verifying.look import Look, unreadable
 from rewind_logger.history.verifying.report import Problem, VerifyReport
 from rewind_logger.history.verifying.state import State
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import RunRef
+from rewind_logger.types import Progress, RunRef
 
 
 def verify(
@@ -93,7 +93,7 @@ def _check_documents(look: Look, refs: list[RunRef], *, whole: bool) -> None:
 
     def elsewhere(folder: str) -> Term | None:
         root, found, _ = folder.rpartition("/t/")
-        return read(_ref(root)).at(folder) if found else None
+        return read(RunRef.split(root)).at(folder) if found else None
 
     for i, ref in enumerate(refs):
         look.progress("documents of runs", i, len(refs))
@@ -113,7 +113,7 @@ def _name_forks(look: Look, refs: list[RunRef], read: Callable[[RunRef], Run]) -
             if child in seen:
                 continue
             seen.add(child)
-            run = read(_ref(child))
+            run = read(RunRef.split(child))
             forks = Look(look.storage, look.progress)
             documents.shown(forks, run)
             for folder in look.folders.keys() & forks.folders.keys():
@@ -151,11 +151,6 @@ def _check_blobs(look: Look, state: State, files: Files) -> None:
         if prefix not in state.prefixes:
             files.check_prefix(prefix)
     look.progress("folders of blobs", len(prefixes), len(prefixes))
-
-
-def _ref(root: str) -> RunRef:
-    project, _, run_id = root.rpartition("/")
-    return RunRef(project, run_id)
 
 
 def _of_any(problem: Problem, gone: list[RunRef]) -> bool:

@@ -64,8 +64,7 @@ def forks(storage: Storage, position: Position) -> list[Fork]:
 
 def _fork(storage: Storage, parent: RunRef, nonce: str, child: str) -> Fork | None:
     """Return what the first claim of a fork says; None if the fork was never made, or is gone."""
-    project, _, run = names.absolute(child, parent).rpartition("/")
-    claim = claims.first(storage, RunRef(project, run))
+    claim = claims.first(storage, RunRef.split(names.absolute(child, parent)))
     source = None if claim is None else claim.source
     if claim is None or source is None or claim.nonce != nonce or source.run != str(parent):
         return None

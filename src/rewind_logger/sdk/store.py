@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,10 @@ from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
 from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage import Storage, open_storage
-from rewind_logger.types import Position, RunRef
+from rewind_logger.types import Position, Progress, RunRef
 
 if TYPE_CHECKING:
-    from rewind_logger.history.collect import Collected, Progress
+    from rewind_logger.history.collect import Collected
     from rewind_logger.history.remove import Removed
     from rewind_logger.history.verifying.report import VerifyReport
 
@@ -110,7 +110,7 @@ class Store:
         self,
         name: str | None = None,
         *,
-        progress: Callable[[str, int, int | None], None] | None = None,
+        progress: Progress | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> VerifyReport:
         """Check every object against its checksum, and all together against what the protocol promises.

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewind_logger.history import spool
-from rewind_logger.history.sync import Progress, Synced, sync_store
+from rewind_logger.history.sync import Synced, sync_store
 from rewind_logger.storage import open_storage
+from rewind_logger.types import Progress
 
 
 def sync(

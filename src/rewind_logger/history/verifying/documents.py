@@ -11,6 +11,7 @@ from rewind_logger.format import documents, names
 from rewind_logger.format.documents import Base, Claim, Merge
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history.claims import REMOVED
+from rewind_logger.history.together import batches
 from rewind_logger.history.verifying.look import RESTORE, Look, Shown, unreadable
 from rewind_logger.history.verifying.report import Harm
 from rewind_logger.types import Entry, RunRef
@@ -58,8 +59,9 @@ class Run:
 
     def at(self, folder: str) -> Term | None:
         """Return the term that has this folder."""
-        number, _, _ = folder.removeprefix(f"{RunPaths(self.ref).terms}/").partition("-")
-        term = self.terms.get(int(number)) if number.isdecimal() else None
+        paths = RunPaths(self.ref)
+        parsed = paths.parse_term(folder.removeprefix(f"{paths.terms}/"))
+        term = None if parsed is None else self.terms.get(parsed[0])
         return term if term is not None and term.folder == folder else None
 
 
@@ -86,8 +88,8 @@ def read(look: Look, ref: RunRef) -> Run:
         run.terms.setdefault(number, Term(number, None, ""))
     known = {term.folder.rpartition("/")[2] for term in run.terms.values() if term.folder}
     for name in sorted(folders - known):
-        digits = name.partition("-")[0]
-        if not digits.isdecimal() or (int(digits) in run.terms and run.terms[int(digits)].claim is None):
+        parsed = paths.parse_term(name)
+        if parsed is None or (parsed[0] in run.terms and run.terms[parsed[0]].claim is None):
             continue  # none of ours; or its claim is damaged, which was said
         look.wrong(
             f"{paths.terms}/{name}",
@@ -135,14 +137,14 @@ def _read_terms(look: Look, run: Run) -> None:
             for stream, files in streams.items():
                 planned.setdefault(stream, {}).update(files)
         term.base = replace(base, plan={})
-    for group in _groups(terms):
+    for group in batches(terms, TOGETHER):
         for term, infos in zip(group, storage.map_lists([term.folder for term in group]), strict=True):
             present = {info.name for info in infos}
             term.removed = "removed.json" in present
             if "s" in present:
                 look.folder(term.folder)
             for info in infos:
-                if info.size is None and info.name.startswith("a") and info.name[1:].isdecimal():
+                if info.size is None and names.is_merged(info.name):
                     look.folder(f"{term.folder}/{info.name}")
             excused = term.damaged or term.removed
             if "s" in present and term.base is None and not excused and not _has_base(look, term):
@@ -382,8 +384,8 @@ def _check_fork(look: Look, run: Run, head: Base) -> None:
         )
     if source.store is not None:
         return
-    project, _, run_id = source.run.rpartition("/")
-    pin = RunPaths(RunRef(project, run_id)).pin(first.claim.nonce)
+    paths = RunPaths(RunRef.split(source.run))
+    pin = paths.pin(first.claim.nonce)
     try:
         data = look.storage.read(pin)
     except FileNotFoundError:
@@ -394,7 +396,7 @@ def _check_fork(look: Look, run: Run, head: Base) -> None:
             child = documents.decode_pin(data, pin)
         except (CorruptError, FormatVersionError):
             return  # said where the pins of its run are read
-    if child is None and _is_there(look, RunPaths(RunRef(project, run_id)).removed):
+    if child is None and _is_there(look, paths.removed):
         return  # its parent was removed, and left it what it needs
     if child != str(run.ref):
         look.wrong(
@@ -426,11 +428,6 @@ def _gaps(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
         next_number = n + 1
 
 
-def _groups(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), TOGETHER):
-        yield items[start : start + TOGETHER]
-
-
 K = TypeVar("K")
 
 
@@ -447,7 +444,7 @@ def _read_each(
     harm: Harm = "loss",
 ) -> Iterator[tuple[K, T]]:
     """Read documents and yield those that are whole; note the others, but for missing ones that are `optional`."""
-    for group in _groups(items):
+    for group in batches(items, TOGETHER):
         paths = [path_of(item) for item in group]
         for item, path, outcome in zip(group, paths, look.storage.read_each(paths), strict=True):
             if optional and isinstance(outcome, FileNotFoundError):

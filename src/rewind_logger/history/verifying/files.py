@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import manifest, names
 from rewind_logger.history import blobs
+from rewind_logger.history.together import batches
 from rewind_logger.history.verifying.look import Look, unreadable
 from rewind_logger.history.verifying.report import Problem
 from rewind_logger.history.verifying.rows import Reference
@@ -84,7 +85,7 @@ class Files:
         if digest in self._bad:
             return {}
         if not self._known(digest):
-            self._note(digest, hashlib.sha256(data).hexdigest(), len(data), step)
+            self._note(digest, blobs.digest_of(data), len(data), step)
         if digest in self._bad:
             return {}
         try:
@@ -98,15 +99,14 @@ class Files:
         """Read the blobs that were not read yet, and keep what is wrong with them."""
         unread = [digest for digest in wanted if digest not in self._bad and not self._known(digest)]
         small = [digest for digest in unread if (size := wanted[digest]) is not None and size <= SMALL_BYTES]
-        for start in range(0, len(small), TOGETHER):
-            group = small[start : start + TOGETHER]
+        for group in batches(small, TOGETHER):
             outcomes = self._storage.read_each([names.blob(digest) for digest in group])
             for digest, outcome in zip(group, outcomes, strict=True):
                 what = unreadable(outcome)
                 if what is not None:
                     self._bad[digest] = what
                 elif isinstance(outcome, bytes):
-                    self._note(digest, hashlib.sha256(outcome).hexdigest(), len(outcome), step)
+                    self._note(digest, blobs.digest_of(outcome), len(outcome), step)
         for digest in unread:
             if digest not in self._bad and not self._known(digest):
                 self._stream(digest, step)

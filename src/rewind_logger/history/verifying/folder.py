@@ -202,7 +202,8 @@ def _check_covers(look: Look, stream: Stream, facts: Mapping[str, Facts | None])
         absent += found[1] - found[0] + 1 - found[2] + (max(0, found[0] - last_row - 1) if begun else 0)
         begun = True
         last_row = max(last_row, found[1])
-    if absent and not _is_merged(stream.folder):
+    # Merged or copied ancestors are numbered with gaps where they were cut.
+    if absent and not names.is_merged(stream.folder.rpartition("/")[2]):
         look.notes.append(
             f"{stream.path}: the numbers of {absent:,} rows are left out. So it is after calls that a Ctrl-C"
             " interrupted, and where a damaged part of a journal was passed over."
@@ -260,12 +261,6 @@ def _between(chosen: Sequence[Segment], first: int, last: int) -> tuple[int, int
     before = [one.name.last_clock for one in chosen if one.name.last < first]
     after = [one.name.first_clock for one in chosen if one.name.first > last]
     return (before[-1], after[0]) if before and after and before[-1] <= after[0] else None
-
-
-def _is_merged(folder: str) -> bool:
-    """Say whether a folder holds merged or copied ancestors, whose rows are numbered with gaps where they were cut."""
-    name = folder.rpartition("/")[2]
-    return name.startswith("a") and name[1:].isdecimal()
 
 
 def _flushes(first: int, last: int) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from rewind_logger.errors import CorruptError
-from rewind_logger.history import journal
+from rewind_logger.history import blobs, journal
 from rewind_logger.history.abandoned import folders, is_abandoned
 from rewind_logger.history.place import BLOB, PART
-from rewind_logger.history.roots import further_roots, journal_root
+from rewind_logger.history.roots import journal_roots
 from rewind_logger.history.verifying.look import Look
 from rewind_logger.types import RunRef
 
@@ -18,8 +17,7 @@ _KEPT = "What can be read of it comes into the run with the next opening on this
 
 def check_journals(look: Look, run: RunRef) -> None:
     """Check the files of every journal of a run against their checksums, those of living writers too."""
-    roots = [journal_root(look.storage, run), *further_roots(look.storage, run)]
-    for folder in (folder for root in roots for folder in folders(root)):
+    for folder in (folder for root in journal_roots(look.storage, run) for folder in folders(root)):
         rows = 0
         # Never the file that is locked: to close a second descriptor of it would give a lock of this process up.
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -58,7 +56,7 @@ def _check_blob(look: Look, run: RunRef, path: Path) -> None:
     if data is None:
         return
     look.took("journal blobs", len(data))
-    if hashlib.sha256(data).hexdigest() != path.name.partition(".")[0]:
+    if blobs.digest_of(data) != path.name.partition(".")[0]:
         look.wrong(
             str(path),
             "Its content is not what its name says.",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.history.verifying.report import Harm, Problem
 from rewind_logger.storage.base import Storage
-
-Progress = Callable[[str, int, "int | None"], None]
-"""What is being done, how much of it is done, and how much there is, as far as that is known."""
+from rewind_logger.types import Progress
 
 RESTORE = "Restore it from a backup or from a copy of the store."
 

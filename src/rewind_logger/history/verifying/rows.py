@@ -16,8 +16,8 @@ from rewind_logger.format.names import SegmentName
 from rewind_logger.history.carrying import named
 from rewind_logger.history.segments import identity
 from rewind_logger.history.verifying.state import NO_ROWS, Facts
+from rewind_logger.types import STREAMS_WITH_BLOBS
 
-_STREAMS_WITH_BLOBS = frozenset({"media", "events", "artifacts"})
 _LAST_KIND = segment.STR
 
 
@@ -68,7 +68,7 @@ def check_segment(data: bytes, path: str, name: SegmentName, *, references: bool
     what = _contradiction(table, clock, row, time)
     if what is not None:
         return Checked(what)
-    wanted = references and info.stream in _STREAMS_WITH_BLOBS
+    wanted = references and info.stream in STREAMS_WITH_BLOBS
     return Checked(None, facts, _references(table, info.stream, before) if wanted else ())
 
 
