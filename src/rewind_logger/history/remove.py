@@ -80,8 +80,7 @@ def remove_run(
     limit = store_clock.now(storage) - GRACE_S
     if life.first < existing:
         _refuse_unfinished(storage, run, str(run), pins(storage, run), limit)
-    others = [other for other in catalog.runs(storage, removed=True) if other != run]
-    forks = _dependents(storage, run, others, limit, lambda folder, need: False)
+    forks = _dependents(storage, run, limit, lambda folder, need: False)
     if life.first < existing:
         _refuse_needed(storage, str(run), forks, adopt)
         if not dry_run:
@@ -96,7 +95,7 @@ def remove_run(
     if young and not dry_run:
         notes.append(f"{_listed({str(pin.child) for pin in young})} is being forked from it. Its rows stay until then.")
     else:
-        shared = needs_of(storage, others, limit, tell)
+        shared = needs_of(storage, _others(storage, run), limit, tell)
         sweep = Sweep(storage, found, needed(found, shared), math.inf, lambda path, stream, size: None)
         # A range that was put a moment ago may be unknown to who reads its parts.
         remover.remove(one for one in sweep.garbage() if one.reason != "superseded segments")
@@ -142,8 +141,7 @@ def remove_revision(
         )
     limit = store_clock.now(storage) - GRACE_S
     found = roots(storage, run, limit, without=(revision,))
-    others = [other for other in catalog.runs(storage, removed=True) if other != run]
-    forks = _dependents(storage, run, others, limit, found.needs.covers)
+    forks = _dependents(storage, run, limit, found.needs.covers)
     folder = head.revisions[revision - 1].folder
     assert folder is not None
     base = _read(storage, names.base(folder))
@@ -164,7 +162,7 @@ def remove_revision(
         notes.append("The run is being opened, or a fork is begun: rows go with the next removal of it, or collect.")
     else:
         found = roots(storage, run, limit, without=(revision,))
-        shared = needs_of(storage, others, limit, tell)
+        shared = needs_of(storage, _others(storage, run), limit, tell)
         sweep = Sweep(storage, found, needed(found, shared), math.inf, lambda path, stream, size: None)
         remover.remove(one for one in sweep.garbage() if one.reason == "removed runs and revisions")
     return _report(storage, name, remover, forks, notes)
@@ -209,13 +207,16 @@ def _refuse_needed(storage: Storage, name: str, forks: list[str], adopt: bool) -
         )
 
 
-def _dependents(
-    storage: Storage, run: RunRef, others: Iterable[RunRef], limit: float, covered: Callable[..., bool]
-) -> list[str]:
+def _others(storage: Storage, run: RunRef) -> list[RunRef]:
+    """Return all other runs, as of now: a fork may have come since they were last looked for."""
+    return [other for other in catalog.runs(storage, removed=True) if other != run]
+
+
+def _dependents(storage: Storage, run: RunRef, limit: float, covered: Callable[..., bool]) -> list[str]:
     """Return the runs that need rows of a run which nothing else would keep."""
     own = f"{RunPaths(run).terms}/"
     found = []
-    for other in others:
+    for other in _others(storage, run):
         theirs = Needs()
         theirs.take(roots(storage, other, limit).needs, within=own)
         if any(not covered(folder, need) for folder in theirs.folders() for need in theirs.of(folder)):
