@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from rewind_logger.history import recovery
 from rewind_logger.history.abandoned import Abandoned
+from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.journal import Journal
 from rewind_logger.history.outbox import Outbox
-from rewind_logger.history.writer import Writer
 
 
 class Broken(NamedTuple):
@@ -46,9 +46,9 @@ def rows_wait_in_memory() -> None:
 
 def journals_are_dropped_too_early() -> None:
     """A batch that is let go before it is in the store."""
-    flush = Writer._flush_first
+    flush = Delivery._flush_first
 
-    def drop_first(writer: Writer, term: Any, outbox: Outbox) -> None:
+    def drop_first(delivery: Delivery, term: Any, outbox: Outbox) -> None:
         part = outbox._closed[0]
         put = term.put
 
@@ -57,10 +57,10 @@ def journals_are_dropped_too_early() -> None:
             return put(*args)
 
         term.put = drop_and_put
-        flush(writer, term, outbox)
+        flush(delivery, term, outbox)
         term.put = put
 
-    _replace(Writer, _flush_first=drop_first)
+    _replace(Delivery, _flush_first=drop_first)
 
 
 def journals_are_brought_in_from_their_beginning() -> None:

@@ -208,7 +208,7 @@ def _storage(job: Job) -> Any:
 
 
 def _live(job: Job, folder: Path, seen: Path) -> None:
-    from rewind_logger.history import writer
+    from rewind_logger.history import age
     from rewind_logger.history.writer import Writer
     from rewind_logger.storage.local import LocalStorage
     from tests.crash.broken import BROKEN
@@ -224,7 +224,7 @@ def _live(job: Job, folder: Path, seen: Path) -> None:
     if scenario.threads:
         assert Writer.__init__.__kwdefaults__ is not None
         Writer.__init__.__kwdefaults__["background"] = True
-        writer.LOCAL_AGE_S = 0.0
+        age.LOCAL_AGE_S = 0.0
     scenario.before(life)
     kill = None if job.number is None else Kill(job.number, job.how)
     points = Points([str(folder / "spool"), str(folder / "store")], kill)

@@ -120,10 +120,10 @@ STOPPED = (
     REMOTE_HEAD
     + """
 import signal, threading
-from rewind_logger.history import writer as writing
+from rewind_logger.history import age
 from rewind_logger.storage.faults import FaultyStorage
 
-writing.LOCAL_AGE_S, writing.REMOTE_AGE_S = 3600.0, (3600.0, 3600.0)  # nothing is flushed but what is asked for
+age.LOCAL_AGE_S, age.REMOTE_AGE_S = 3600.0, (3600.0, 3600.0)  # nothing is flushed but what is asked for
 stop_at = None
 
 def plan(request):
@@ -139,7 +139,7 @@ writer.flush()
 say("ready")
 log(2)
 writer.append("events", {"b": 2}, 2)
-with writer._draining:  # the thread may still be tidying
+with writer._delivery.alone():  # the thread may still be tidying
     stop_at = storage._number + int(sys.argv[3])
 try:
     writer.flush()

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.history import journal, reader
-from rewind_logger.history import writer as writing
+from rewind_logger.history import age, journal, reader
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import resolve
@@ -83,7 +82,7 @@ def test_a_second_writer_takes_over_whatever_state_the_first_is_in(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(writing, "LOCAL_AGE_S", 3600.0)  # only what is asked for is flushed
+    monkeypatch.setattr(age, "LOCAL_AGE_S", 3600.0)  # only what is asked for is flushed
     first = opened(local, background=background)
     state(first)
     stored = read(local)
@@ -119,7 +118,7 @@ def test_a_second_writer_takes_over_whatever_state_the_first_is_in(
 def test_the_background_flush_stops_by_itself(
     memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (0.0, 0.0))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (0.0, 0.0))
     first = opened(memory, background=True)
     second = opened(memory)
     log(first, [0])
@@ -165,7 +164,7 @@ def test_a_writer_that_hangs_is_taken_over_as_well(memory: MemoryStorage, monkey
 def test_a_flush_that_waits_while_another_thread_meets_the_fence_is_told_so(
     memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (3600.0, 3600.0))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (3600.0, 3600.0))
     store = HaltingStorage(memory.url)
     first = opened(store, background=True)
     log(first, range(3))
@@ -315,7 +314,6 @@ def test_processes_on_one_machine(local: LocalStorage, tmp_path: Path) -> None:
 TAKING_TURNS = (
     HEAD
     + """
-from rewind_logger.history import writer as writing
 name, turns = sys.argv[2], int(sys.argv[3])
 say("ready")
 input()

@@ -8,8 +8,7 @@ import pytest
 
 from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.format import segment
-from rewind_logger.history import flusher, reader
-from rewind_logger.history import writer as writing
+from rewind_logger.history import age, flusher, reader
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.outbox import FLUSH_POINTS
 from rewind_logger.history.view import resolve
@@ -52,7 +51,7 @@ def segment_sizes(storage: Storage) -> list[int]:
 
 def test_rows_go_to_the_store_once_there_are_65536_points(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     assert FLUSH_POINTS == 1 << 16
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (NEVER, NEVER))
     writer = opened(watched, background=True)
     log(writer, range(FLUSH_POINTS - 1))
     assert writer._outbox is not None and not writer._outbox.full
@@ -65,7 +64,7 @@ def test_rows_go_to_the_store_once_there_are_65536_points(watched: Watched, monk
 
 
 def test_a_row_of_so_many_points_goes_at_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (NEVER, NEVER))
     writer = opened(watched, background=True)
     writer.append("metrics", {f"metric {i}": i for i in range(FLUSH_POINTS)}, 0)
     watched.wait()
@@ -73,7 +72,7 @@ def test_a_row_of_so_many_points_goes_at_once(watched: Watched, monkeypatch: pyt
 
 
 def test_a_row_goes_to_the_store_by_itself_once_it_is_old(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (0.01, 0.01))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (0.01, 0.01))
     writer = opened(watched, background=True)
     for step in range(3):
         log(writer, [step])
@@ -134,8 +133,8 @@ def test_nothing_is_due_where_nothing_waits(memory: MemoryStorage) -> None:
 
 
 def test_flush_brings_everything_that_was_logged_before_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "LOCAL_AGE_S", NEVER)
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (NEVER, NEVER))
+    monkeypatch.setattr(age, "LOCAL_AGE_S", NEVER)
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (NEVER, NEVER))
     writer = opened(storage, background=True)
     for step in range(5):
         log(writer, [step])
@@ -191,7 +190,7 @@ def test_a_store_that_is_away_stops_nothing_and_is_tried_again(
 def test_a_flush_is_not_told_of_a_failure_that_began_before_it(
     memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (0.0, 0.0))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (0.0, 0.0))
     begun, asked = threading.Event(), threading.Event()
 
     def refuse_once(request: Request) -> Fault | None:

@@ -124,13 +124,13 @@ def test_it_says_the_time_and_is_checked(memory: MemoryStorage) -> None:
 
 def test_a_finished_run_is_asked_for_none_before_its_next_row_is_stored(memory: MemoryStorage) -> None:
     writer = opened(memory)
-    assert writer._beat() is not None
+    assert writer._delivery.beat() is not None
     log(writer, range(3))
     writer.finish("finished")
-    assert writer._beat() is None
+    assert writer._delivery.beat() is None
     log(writer, range(3, 5))
-    assert writer._beat() is None
+    assert writer._delivery.beat() is None
     writer.flush()
-    assert writer._beat() is not None
+    assert writer._delivery.beat() is not None
     writer.close()
-    assert writer._beat() is None
+    assert writer._delivery.beat() is None

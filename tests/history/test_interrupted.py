@@ -10,8 +10,7 @@ from types import FrameType
 
 import pytest
 
-from rewind_logger.history import outbox, reader
-from rewind_logger.history import writer as writing
+from rewind_logger.history import age, outbox, reader
 from rewind_logger.history.journal import Journal
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
@@ -126,7 +125,7 @@ def interrupted_at(number: int, work: Callable[[], object]) -> bool:
 def test_a_ctrl_c_at_any_moment_costs_no_other_row(
     what: str, background: bool, memory: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "LOCAL_AGE_S", 3600.0)
+    monkeypatch.setattr(age, "LOCAL_AGE_S", 3600.0)
     monkeypatch.setattr(outbox, "FLUSH_POINTS", 3 if what == "full" else 10**6)
     keys = ["a"]
     for number in itertools.count(1):

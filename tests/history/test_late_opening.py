@@ -13,11 +13,12 @@ from typing import Literal
 import pytest
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
-from rewind_logger.history import reader, writer
+from rewind_logger.history import age, reader
+from rewind_logger.history.late_opening import LateOpening
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.sync import sync_store
 from rewind_logger.history.view import resolve
-from rewind_logger.history.writer import Later, Writer
+from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Plan, Request, every
 from rewind_logger.storage.memory import MemoryStorage
@@ -31,7 +32,7 @@ AWAY = TransientStorageError("The network is down.")
 def late(storage: Storage, *, background: bool = False) -> Writer:
     """A writer whose run is opened later."""
     made = Writer(storage, RUN, background=background)
-    made.open_later(Later(OpenRequest(), lambda opened: None, lambda: None), AWAY)
+    made.open_later(LateOpening(OpenRequest(), lambda opened: None, lambda: None), AWAY)
     return made
 
 
@@ -250,7 +251,7 @@ def log_much(made: Writer, rows: Iterable[int], attempts: int) -> int:
 def test_while_the_store_is_away_rows_wait_on_disk_and_not_in_memory(
     opened_before: bool, machine: Machine, memory: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "REMOTE_AGE_S", (3600.0, 3600.0))
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (3600.0, 3600.0))
     faulty = FaultyStorage(machine)
     made = opened(faulty, background=True) if opened_before else late(faulty, background=True)
     # Each its own error: one that is raised again and again keeps alive what it was raised through.

@@ -18,7 +18,6 @@ from rewind_logger.format import names, segment
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, compact, cumulative, opening, store_clock, uploads, view
 from rewind_logger.history.opening import Opened, OpenRequest, build, new_claim, publish
-from rewind_logger.history.term import Term
 from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
 from tests.figures import count
@@ -166,7 +165,7 @@ def look_before_the_fence(writer: Writer, request: OpenRequest) -> Opened:
     n = claims.fence(storage, paths, new_claim(outbox.nonce, "opened", ""), predecessor.number + 1)
     opened = build(run, "resumed", n, outbox.nonce, head, head.next_step, predecessor.revisions, None)
     publish(storage, opened, None)
-    writer.opened, writer._term = opened, Term(storage, opened)
+    writer._enter(opened)
     return opened
 
 

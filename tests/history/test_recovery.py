@@ -167,12 +167,12 @@ def test_a_kill_while_rows_are_brought_in_neither_loses_nor_doubles_one(tmp_path
         machine = Machine(memory, disk)
         writer = opened(machine)
         log(writer, range(3))
-        assert writer._outbox is not None and writer._term is not None
+        assert writer._outbox is not None and writer._delivery.term is not None
         writer._outbox.close_batch()
         log(writer, range(3, 5))
         batch = writer._outbox.first(0)
         assert batch is not None
-        writer._term.put(batch.flushes, batch.rows)
+        writer._delivery.term.put(batch.flushes, batch.rows)
         die(writer)
         return memory, machine
 

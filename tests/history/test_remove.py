@@ -134,7 +134,7 @@ def test_no_zombie_brings_anything_back(store: Clocked) -> None:
             writer = opened(store)
             flushes(writer, [0])
         before = read(store) if again else []
-        term = zombie._term
+        term = zombie._delivery.term
         assert term is not None
         term.put({"metrics": 3}, {"metrics": [Row(3, 3, None, 0, {"a": 3})]})
         with pytest.raises(FencedError):

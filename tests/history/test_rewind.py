@@ -116,14 +116,14 @@ def test_a_zombie_changes_no_archived_revision(storage: Storage, monkeypatch: py
         zombie.flush()
     before = exact(storage)
     end(rewound(storage, 1))
-    assert zombie._term is not None and zombie._outbox is not None
+    assert zombie._delivery.term is not None and zombie._outbox is not None
     log(zombie, [3])
     zombie._outbox.close_batch()
     batch = zombie._outbox.first(0)
     assert batch is not None
-    for late in zombie._term.put(batch.flushes, batch.rows):
-        zombie._term._compactor.add(*late)
-    zombie._term.compact()
+    for late in zombie._delivery.term.put(batch.flushes, batch.rows):
+        zombie._delivery.term._compactor.add(*late)
+    zombie._delivery.term.compact()
     assert exact(storage, 1) == before
     assert read(storage) == line([0])
 

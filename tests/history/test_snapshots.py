@@ -225,13 +225,13 @@ def test_a_zombie_cannot_spoil_the_summary(memory: MemoryStorage, often: None) -
     zombie = opened(memory)
     flush_each(zombie, [0, 1])
     heir = opened(memory)
-    assert zombie._term is not None
+    assert zombie._delivery.term is not None
     log(zombie, [2], turn=9)
     with pytest.raises(FencedError):
         zombie.flush()
     late = Row(2, 2, None, 0, {"a": 9002})
-    zombie._term.cumulative.add(Segment(SegmentName(2, 2, 2, 2), 100), [late], 1)
-    zombie._term.cumulative.tidy(closing=True)
+    zombie._delivery.term.cumulative.add(Segment(SegmentName(2, 2, 2, 2), 100), [late], 1)
+    zombie._delivery.term.cumulative.tidy(closing=True)
     assert written(memory, folder_of(zombie))[-1] == SnapshotName(2, 2)
     flush_each(heir, [2])
     check_everywhere(memory, RUN)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.history import journal, outbox, reader
+from rewind_logger.history import age, journal, outbox, reader
 from rewind_logger.history import writer as writing
+from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.outbox import Outbox
 from rewind_logger.history.term import Term
@@ -33,8 +34,8 @@ THREADS = 8
 @pytest.fixture(autouse=True)
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flush all the time: for size, for age and on demand."""
-    monkeypatch.setattr(writing, "LOCAL_AGE_S", 0.002)
-    monkeypatch.setattr(writing, "REMOTE_AGE_S", (0.002, 0.002))
+    monkeypatch.setattr(age, "LOCAL_AGE_S", 0.002)
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (0.002, 0.002))
     monkeypatch.setattr(outbox, "FLUSH_POINTS", 97)
 
 
@@ -128,19 +129,19 @@ def test_a_flush_between_two_terms_puts_nothing_into_the_first(
     writer = opened(memory, background=background)
     writer.append("metrics", {"i": 0}, 0)
     writer.flush()
-    drain_from = Writer._drain_from
+    drain = Delivery.drain
     outcomes: list[bool] = []
 
     def log_and_flush() -> None:
         writer.append("metrics", {"i": 1}, 1)
         outcomes.append(writer.flush())
 
-    def in_between(self: Writer, term: Term, outbox: Outbox) -> None:
-        if outbox is not self._outbox and not outcomes:
+    def in_between(self: Delivery, term: Term, outbox: Outbox) -> None:
+        if outbox is not writer._outbox and not outcomes:
             together(log_and_flush)
-        drain_from(self, term, outbox)
+        drain(self, term, outbox)
 
-    monkeypatch.setattr(Writer, "_drain_from", in_between)
+    monkeypatch.setattr(Delivery, "drain", in_between)
     writer.open(OpenRequest())
     assert outcomes == [False]
     assert writer.flush()

@@ -73,7 +73,7 @@ def test_a_clock_that_is_set_back_does_not_change_how_a_run_ended(monkeypatch: p
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     writer = Writer(storage, run, background=False)
     writer.open(OpenRequest())
-    term = writer._term
+    term = writer._delivery.term
     assert term is not None
 
     def seen(later_s: float = 0) -> str:

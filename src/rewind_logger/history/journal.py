@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import frames
+from rewind_logger.history import late_opening
 from rewind_logger.history.place import Place
-from rewind_logger.types import OPENING_CLOCK, STREAMS, Row
+from rewind_logger.types import STREAMS, Row
 
 LOG = logging.getLogger("rewind_logger")
 
@@ -169,7 +170,7 @@ def parse_part(start: int, *data: bytes, steps_given: bool = False) -> Batch:
             else:
                 index, row = decoded
                 found = row.at(start, keys.get(index, ()))
-                found = placed(found, start, steps_given) if unopened and row.clock is not None else found
+                found = _placed(found, start, steps_given) if unopened and row.clock is not None else found
                 rows.setdefault(STREAMS[index], []).append(found)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise CorruptError(f"A journal holds what this version does not know ({error!r}).") from error
@@ -178,17 +179,11 @@ def parse_part(start: int, *data: bytes, steps_given: bool = False) -> Batch:
     return Batch(flushes, rows, damaged, unopened, given)
 
 
-def placed(row: Row, start: int, steps_given: bool) -> Row:
-    """Return a row that was logged while its run was not open, and its clock was counted from 0, where it belongs.
-
-    Where steps were counted by the run they go on from `start`, as they would have. Where they were given they are what
-    they are, and those that lie before `start` stand there, with the given one beside the row.
-    """
-    if row.clock == OPENING_CLOCK:
-        return row
+def _placed(row: Row, start: int, steps_given: bool) -> Row:
+    """Return a row that was logged before its run was open where it belongs; a step that was given stays beside it."""
+    clock = late_opening.place(row.clock, start, steps_given)
     if not steps_given:
-        return row._replace(clock=row.clock + start)
-    clock = max(row.clock, start)
+        return row._replace(clock=clock)
     return row._replace(clock=clock, step=row.clock if row.step is None and row.clock != clock else row.step)
 
 

@@ -16,9 +16,9 @@ from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
 from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.journal import Batch
-from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
+from rewind_logger.history.opening import OpenRequest, build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.rescue import sync_command
-from rewind_logger.history.roots import further_roots
+from rewind_logger.history.roots import further_roots, journal_root
 from rewind_logger.history.term import Term
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View, of_base
@@ -34,6 +34,15 @@ class Recovered(NamedTuple):
     not known yet: somebody is opening the run."""
     rows: int
     """How many were missing in the run."""
+
+
+def recover_before(storage: Storage, run: RunRef, root: Path | None, request: OpenRequest) -> list[str]:
+    """Bring in what an opening finds, of the run and of the one that it forks; the result is that of `recover`."""
+    begin = request.resume != "never" and (request.at is None or request.at_own(run) is not None)
+    notes = recover(storage, run, root, begin=begin)
+    if request.at is not None and request.at.run != run and request.source is None:
+        notes += recover(storage, request.at.run, journal_root(storage, request.at.run), opening=False)
+    return notes
 
 
 def recover(

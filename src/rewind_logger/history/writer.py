@@ -4,57 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from rewind_logger.errors import (
-    CorruptError,
-    FencedError,
-    FormatVersionError,
-    RewindError,
-    StorageError,
-    TransientStorageError,
-)
+from rewind_logger.errors import FencedError, StorageError
 from rewind_logger.format.aggregates import Aggregates
-from rewind_logger.history import recovery
+from rewind_logger.history import age, recovery
 from rewind_logger.history.blobs import digest_of
 from rewind_logger.history.cumulative import Cumulative, everything
+from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.flusher import Flusher
-from rewind_logger.history.journal import PASSING
+from rewind_logger.history.late_opening import LateOpening
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
 from rewind_logger.history.outbox import Outbox
 from rewind_logger.history.roots import further_roots, journal_root
 from rewind_logger.history.term import Term
-from rewind_logger.history.uploads import Uploads
-from rewind_logger.history.view import STREAMS_OF_STEPS
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef, Scalar, Stream
-
-LOG = logging.getLogger("rewind_logger")
-
-LOCAL_AGE_S = 1.0
-"""On a local store a row waits so long at most."""
-
-REMOTE_AGE_S = (1.0, 30.0)
-"""On a remote store a row waits between these: a twentieth of the time for which the term has been open, so that the
-first minutes can be watched and a long run makes few requests."""
-
-PATIENT_AGE_S = (60.0, 300.0)
-"""How long rows of a patient stream wait, if no others come: on a local store, and on a remote one."""
-
-LOCK_S = 0.01
-"""How long the flusher waits for a row that is being written before it does without it: whoever writes it may have been
-interrupted by a signal whose handler waits for the flusher."""
-
-READS = 5
-"""How often a batch that the disk does not give back is asked for, before it is left where it is for good."""
 
 CLOSE_S = 5.0
 """How long `close` waits for the request that is under way."""
@@ -62,16 +33,6 @@ CLOSE_S = 5.0
 _time_ns = time.time_ns
 
 _live: weakref.WeakSet[Writer] = weakref.WeakSet()
-
-
-class Later(NamedTuple):
-    """An opening that waits for its store."""
-
-    request: OpenRequest
-    opened: Callable[[Opened], None]
-    """Called when it was made, while no row can come."""
-    afterwards: Callable[[], None]
-    """Called then, when rows can."""
 
 
 class Writer:
@@ -91,27 +52,20 @@ class Writer:
         self.storage = storage
         self.run = run
         self.opened: Opened | None = None
-        self.fenced: FencedError | None = None
         self.kept: str | None = None
         """The folder, or folders, where `close` left rows that are not in the store; None if it left none."""
         self._root = journal_root(storage, run)
         self._background = background
         self._outbox: Outbox | None = None
-        self._uploads = Uploads(storage)
         self.lock = threading.RLock()  # re-entrant: a signal's handler may log while a row is being logged
         """Orders the rows."""
-        self._term: Term | None = None
+        self._delivery = Delivery(storage, self.lock)
         self._cumulative: Cumulative | None = None  # of the term, or of the last one
         self._flusher: Flusher | None = None
         self._resting = False  # without a thread until the next row
-        self._draining = threading.Lock()  # one flush at a time
-        self._busy_thread: int | None = None  # that holds it
         self._opened_at = 0.0
-        self._next_step = 0
-        self._unread = 0  # how often the first batch could not be read back
-        self._ended: tuple[str, int] | None = None  # what the closing mark of the term says
         self._disowned = False
-        self._later: Later | None = None
+        self._late: LateOpening | None = None
         _watch_forks()
         _live.add(self)
 
@@ -167,7 +121,7 @@ class Writer:
         """
         digest = digest_of(data)
         with self.lock:
-            if digest not in self._uploads:
+            if digest not in self._delivery.uploads:
                 (self._outbox or self._begin_outbox()).attach(digest, data)
         return digest
 
@@ -184,80 +138,30 @@ class Writer:
         Raises:
             RewindError: As `opening.open_run` does; the writer can be opened again.
         """
-        if self._term is not None:
-            self._leave_term(self._term)
-        self._disowned, self._later = False, None
+        if self._delivery.term is not None:
+            self._leave_term(self._delivery.term)
+        self._disowned, self._late = False, None
         opened = self._claim(request)
         self._enter(opened)
         self._start_flusher()
         return opened
 
-    def open_later(self, later: Later, failure: StorageError) -> None:
+    def open_later(self, late: LateOpening, failure: StorageError) -> None:
         """Open the run as soon as the store answers, in the background.
 
-        Until then rows are appended with clocks that are counted from 0; see `journal.placed` for where they come.
-
         Args:
-            later: What is wanted of the run: to begin it, or to go on with it.
-            failure: Why it could not be opened yet.
+            late: The opening. Until it is made, rows are appended with clocks that are counted from 0.
+            failure: Why it could not be made yet.
         """
         with self.lock:
             (self._outbox or self._begin_outbox()).await_opening()
-            self._later = later
+            self._late = late
         self._start_flusher(failure)
 
     def give_steps(self) -> None:
         """Note that steps are given while the run is not open."""
         if self._outbox is not None:
             self._outbox.give_steps()
-
-    def _claim(self, request: OpenRequest, outbox: Outbox | None = None) -> Opened:
-        """Bring in what was left before, and make the claim and the base."""
-        begin = request.resume != "never" and (request.at is None or request.at_own(self.run) is not None)
-        notes = recovery.recover(self.storage, self.run, self._root, begin=begin)
-        if request.at is not None and request.at.run != self.run and request.source is None:
-            root = journal_root(self.storage, request.at.run)
-            notes += recovery.recover(self.storage, request.at.run, root, opening=False)
-        outbox = outbox or self._outbox or self._begin_outbox()
-        opened = open_run(
-            self.storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where
-        )
-        return replace(opened, notes=(*opened.notes, *notes))
-
-    def _enter(self, opened: Opened) -> None:
-        """Write to the term of an opening from here on."""
-        assert self._outbox is not None
-        self.opened = opened
-        self.fenced = None
-        self._next_step = opened.start
-        self._ended = None
-        self._opened_at = time.monotonic()
-        self._term = Term(self.storage, opened, self._outbox.where)
-        self._cumulative = self._term.cumulative
-
-    def _open_now(self, later: Later, outbox: Outbox) -> None:
-        """Open the run, which could not be opened when that was asked for.
-
-        Raises:
-            FencedError: If another writer opened it at this moment; the rows are in the journal.
-            StorageError: If the store is still away, or cannot be read.
-        """
-        try:
-            opened = self._claim(later.request, outbox)
-        except FencedError as error:
-            self._later, self.fenced = None, error
-            LOG.error("%s", error)
-            raise
-        except (CorruptError, FormatVersionError) as error:
-            raise StorageError(str(error)) from error
-        with self.lock:
-            if self._outbox is not outbox:  # closed meanwhile: the rows are kept in its journal
-                return
-            outbox.opened()
-            self._later = None
-            self._enter(opened)
-            later.opened(opened)
-        later.afterwards()
 
     def flush(self, timeout: float | None = None, waiting: Callable[[], None] | None = None) -> bool:
         """Wait until every row appended before the call is in the store.
@@ -277,9 +181,9 @@ class Writer:
         """
         if self.fenced is not None:
             raise self.fenced
-        if self._term is None and self._later is None:
+        if self._delivery.term is None and self._late is None:
             return False
-        if self._busy_thread == threading.get_ident():
+        if self._delivery.is_mine:
             return False  # a signal's handler has come into the end of a run, and cannot wait for it
         with self.lock:  # here and not by the flusher: this may be a signal's handler that has come into a `log`
             if self._outbox is not None and not self._outbox.close_batch():
@@ -288,7 +192,7 @@ class Writer:
             return self._flusher.request(timeout, waiting)
         if not self._drain():
             return False  # another thread is opening the run anew
-        self._tidy()
+        self._delivery.tidy()
         return True
 
     def finish(self, state: str, timeout: float | None = None, waiting: Callable[[], None] | None = None) -> bool:
@@ -301,23 +205,15 @@ class Writer:
         """
         if not self.flush(timeout, waiting):
             return False
-        self._tidy(closing=True)
-        end = (state, self._next_step)
-        with self._alone():
-            if self._term is not None and self._ended != end:
-                with self._noting_a_fence():
-                    self._term.end(*end)
-                self._ended = end
+        self._delivery.end(state)
         self._rest()
         return True
 
     def go_on(self) -> None:
         """Have it be seen that the run is written again after its closing mark, also before a row comes."""
         with self.lock:
-            if self._term is None or self._ended is None or self.fenced is not None:
+            if not self._delivery.go_on():
                 return
-            self._ended = None
-            self._term.go_on()
         if self._flusher is None:
             self._start_flusher()
         else:
@@ -326,7 +222,8 @@ class Writer:
     def close(self) -> None:
         """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
         self._stop_flusher(CLOSE_S)
-        self._term = self._later = None
+        self._delivery.leave()
+        self._late = None
         with self.lock:
             outbox, self._outbox = self._outbox, None
         if outbox is not None:
@@ -353,6 +250,11 @@ class Writer:
         return Aggregates() if self._cumulative is None else self._cumulative.inherited()
 
     @property
+    def fenced(self) -> FencedError | None:
+        """Why nothing is written any more, if another writer has the run."""
+        return self._delivery.fenced
+
+    @property
     def away_since(self) -> float | None:
         """When the store failed first, on the monotonic clock; None if it is well."""
         return None if self._flusher is None else self._flusher.away_since
@@ -370,12 +272,52 @@ class Writer:
     @property
     def next_step(self) -> int:
         """One past the last step of which the store has rows, those of earlier terms included."""
-        return self._next_step
+        return self._delivery.next_step
 
     @property
     def journal(self) -> str | None:
         """The folder of the journal, None if it is in memory or there is none."""
         return None if self._outbox is None else self._outbox.where
+
+    def _claim(self, request: OpenRequest, outbox: Outbox | None = None) -> Opened:
+        """Bring in what was left before, and make the claim and the base."""
+        notes = recovery.recover_before(self.storage, self.run, self._root, request)
+        outbox = outbox or self._outbox or self._begin_outbox()
+        opened = open_run(
+            self.storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where
+        )
+        return replace(opened, notes=(*opened.notes, *notes))
+
+    def _enter(self, opened: Opened) -> None:
+        """Write to the term of an opening from here on."""
+        assert self._outbox is not None
+        self.opened = opened
+        self._opened_at = time.monotonic()
+        term = Term(self.storage, opened, self._outbox.where)
+        self._cumulative = term.cumulative
+        self._delivery.enter(term)
+
+    def _open_late(self, late: LateOpening, outbox: Outbox) -> None:
+        """Open the run, which could not be opened when that was asked for.
+
+        Raises:
+            FencedError: If another writer opened it at this moment; the rows are in the journal.
+            StorageError: If the store is still away, or cannot be read.
+        """
+        try:
+            opened = late.attempt(lambda request: self._claim(request, outbox))
+        except FencedError as error:
+            self._late = None
+            self._delivery.fence(error)
+            raise
+        with self.lock:
+            if self._outbox is not outbox:  # closed meanwhile: the rows are kept in its journal
+                return
+            outbox.opened()
+            self._late = None
+            self._enter(opened)
+            late.opened(opened)
+        late.afterwards()
 
     def _begin_outbox(self) -> Outbox:
         with self.lock:
@@ -402,9 +344,9 @@ class Writer:
                 self._flusher = Flusher(
                     str(self.run),
                     self._drain,
-                    self._tidy,
+                    self._delivery.tidy,
                     self._due,
-                    self._beat,
+                    self._delivery.beat,
                     lambda: self.storage.retries,
                     failure,
                 )
@@ -434,8 +376,8 @@ class Writer:
                 outbox.close_batch()
         if outbox is not None:
             with contextlib.suppress(FencedError, StorageError):  # what another thread logged since
-                self._drain_from(term, outbox)
-        self._term = None
+                self._delivery.drain(term, outbox)
+        self._delivery.leave()
         if outbox is not None:
             outbox.leave()
 
@@ -448,127 +390,33 @@ class Writer:
     def _due(self) -> float | None:
         """Return when a flush is due, on the monotonic clock."""
         outbox = self._outbox
-        if self._later is not None:
+        if self._late is not None:
             return 0.0
-        if outbox is None or outbox.full:
-            return None if outbox is None else 0.0
-        since, local = outbox.pressing, self.storage.local_path is not None
-        if since is None:
-            return None if outbox.since is None else outbox.since + PATIENT_AGE_S[not local]
-        if local:
-            return since + LOCAL_AGE_S
-        least, most = REMOTE_AGE_S
-        return since + min(most, max(least, (since - self._opened_at) / 20))
+        if outbox is None:
+            return None
+        return age.due(outbox, local=self.storage.local_path is not None, opened_at=self._opened_at)
 
     def _drain(self) -> bool:
         """Bring every row that was appended before the call into the store; False where no term is open for them."""
-        later, outbox = self._later, self._outbox
+        late, outbox = self._late, self._outbox
         if outbox is None:
             return True
-        if later is not None:
-            self._open_now(later, outbox)
-        term = self._term
+        if late is not None:
+            self._open_late(late, outbox)
+        term = self._delivery.term
         # While the run is opened anew, rows that come belong to the term that is to come.
         if term is None or term.opened.base.nonce != outbox.nonce:
             return False
-        self._drain_from(term, outbox)
+        self._delivery.drain(term, outbox)
         return True
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Be the only one who writes to the store."""
-        with self._draining:
-            self._busy_thread = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._busy_thread = None
-
-    def _drain_from(self, term: Term, outbox: Outbox) -> None:
-        with self._alone():
-            if self.fenced is not None:
-                raise self.fenced
-            if self.lock.acquire(timeout=LOCK_S):
-                try:
-                    outbox.close_batch()
-                finally:
-                    self.lock.release()
-            while outbox.full and self._term is term:  # a writer that was closed leaves the rest in its journal
-                self._flush_first(term, outbox)
-
-    def _tidy(self, *, closing: bool = False) -> None:
-        """Compact, and keep the summary. Nothing depends on either, so nothing fails for it."""
-        with self._alone():
-            term = self._term
-            if term is None or self.fenced is not None:
-                return
-            for what, work in (
-                ("Segments of run %s could not be put together", term.compact),
-                ("The summary of run %s could not be kept", term.cumulative.tidy),
-            ):
-                try:
-                    work(closing=closing)
-                except (RewindError, FileNotFoundError) as error:
-                    LOG.info(f"{what}: %s", self.run, error)
-                except Exception:  # a bug must not end the thread that flushes
-                    LOG.exception(f"{what}.", self.run)
-
-    def _beat(self) -> float | None:
-        """Give a sign of life if one is due, and return when the next is; None while there is none to give."""
-        with self._alone():
-            # After the closing mark it would say that the run goes on.
-            if self._term is None or self.fenced is not None or self._ended is not None:
-                return None
-            return self._term.beat()
-
-    @contextlib.contextmanager
-    def _noting_a_fence(self) -> Iterator[None]:
-        """Note, and say, that the run is no longer ours."""
-        try:
-            yield
-        except FencedError as error:
-            self.fenced = error
-            LOG.error("%s", error)
-            raise
-
-    def _flush_first(self, term: Term, outbox: Outbox) -> None:
-        self._uploads.send(outbox.first_blobs())  # those of a damaged batch too: later rows may refer to them
-        try:
-            batch = outbox.first(term.opened.start)
-            assert batch is not None
-        except FileNotFoundError as error:
-            LOG.error("A part of the journal was removed before its rows were in the store: they are lost. %s", error)
-            outbox.drop_first()
-            return
-        except (CorruptError, OSError) as error:
-            if isinstance(error, OSError):
-                self._unread += error.errno not in PASSING
-                if self._unread < READS:
-                    raise TransientStorageError(f"The journal {outbox.where} was not read back: {error}") from error
-            self._unread = 0
-            LOG.error("A batch of the journal %s is damaged: it is kept, its rows left out. %s", outbox.where, error)
-            outbox.drop_first(keep=True)
-            return
-        self._unread = 0
-        if batch.damaged:
-            LOG.error("A batch of the journal %s is damaged: it is kept, some rows left out.", outbox.where)
-        with self._noting_a_fence():
-            term.flush(batch.flushes, batch.rows)
-        if self._ended is not None:
-            self._ended = None
-            term.go_on()
-        for stream in STREAMS_OF_STEPS:
-            for row in batch.rows.get(stream, ()):
-                self._next_step = max(self._next_step, row.clock + 1)
-        outbox.drop_first(keep=batch.damaged)
 
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's, and so do its journal and its thread."""
         self._disowned = True
-        self._term = self._flusher = self._outbox = self._cumulative = self._later = None
+        self._flusher = self._outbox = self._cumulative = self._late = None
         self._resting = False
-        self.lock, self._draining = threading.RLock(), threading.Lock()
-        self._busy_thread = None
+        self.lock = threading.RLock()
+        self._delivery = Delivery(self.storage, self.lock)
 
 
 @functools.cache

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError, PositionError, RewindError, StorageError
+from rewind_logger.history.late_opening import LateOpening, place
 from rewind_logger.history.opening import Opened, OpenRequest, begun
-from rewind_logger.history.writer import Later, Writer
+from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import notice, open_runs
 from rewind_logger.sdk.absent import Advising
 from rewind_logger.sdk.accompany import accompany
@@ -293,7 +294,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             self._clock = assumed.start
             inherited = self._inherited = Inherited(self._storage, assumed, self._writer.inherited_aggregates)
             self._config._rebase(self._given_config, dict)
-            self._writer.open_later(Later(request, partial(self._arrive, request), self._go_on), failure)
+            self._writer.open_later(LateOpening(request, partial(self._arrive, request), self._go_on), failure)
             if values := to_values(self._given_config, self._labels):
                 self._append("events", values, OPENING_CLOCK)
             for event, clock in self._summary._reopen(inherited, assumed.start):
@@ -314,11 +315,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
 
     def _place(self, clock: int | None) -> int | None:
-        """Return where a clock that was counted from 0 belongs; see `history.journal.placed`."""
-        start = self._is_open().start
-        if clock is None or clock == OPENING_CLOCK:
-            return clock
-        return max(clock, start) if self._steps_given else clock + start
+        """Return where a clock that was counted from 0 belongs."""
+        return None if clock is None else place(clock, self._is_open().start, self._steps_given)
 
     def _go_on(self) -> None:
         """Tell that the run is open."""
