@@ -14,7 +14,7 @@ from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import names, snapshot
 from rewind_logger.format.names import RunPaths, SnapshotName
 from rewind_logger.history import catalog, claims
-from rewind_logger.history.verifying import documents
+from rewind_logger.history.verifying import documents, invariants
 from rewind_logger.history.verifying.documents import Run, Term
 from rewind_logger.history.verifying.files import Files
 from rewind_logger.history.verifying.folder import check_folder
@@ -98,7 +98,7 @@ def _check_documents(look: Look, refs: list[RunRef], *, whole: bool) -> None:
     for i, ref in enumerate(refs):
         look.progress("documents of runs", i, len(refs))
         known[str(ref)] = run = documents.read(look, ref)
-        documents.check(look, run, elsewhere)
+        invariants.check(look, run, elsewhere)
         check_journals(look, ref)
     look.progress("documents of runs", len(refs), len(refs))
     if not whole:
@@ -115,7 +115,7 @@ def _name_forks(look: Look, refs: list[RunRef], read: Callable[[RunRef], Run]) -
             seen.add(child)
             run = read(RunRef.split(child))
             forks = Look(look.storage, look.progress)
-            documents.shown(forks, run)
+            invariants.shown(forks, run)
             for folder in look.folders.keys() & forks.folders.keys():
                 look.folder(folder).shown.extend(forks.folder(folder).shown)
             waiting.append(run)

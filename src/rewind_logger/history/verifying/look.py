@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rewind_logger.errors import StorageError, TransientStorageError
+from rewind_logger.format.documents import Plan
 from rewind_logger.history.verifying.report import Harm, Problem
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Progress
@@ -54,6 +55,21 @@ class Look:
     def folder(self, path: str) -> Folder:
         """Return what is known of a folder, from now on."""
         return self.folders.setdefault(path, Folder())
+
+    def plan(self, plan: Plan) -> None:
+        """Note the segments that a base names."""
+        for folder, streams in plan.items():
+            planned = self.folder(folder).planned
+            for stream, files in streams.items():
+                planned.setdefault(stream, {}).update(files)
+
+    def has(self, path: str) -> bool:
+        """Say whether an object is there now."""
+        try:
+            self.storage.size(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def wrong(self, path: str, what: str, cost: str, remedy: str = RESTORE, harm: Harm = "loss") -> None:
         """Note a problem."""
