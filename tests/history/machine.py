@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rewind_logger.history import journal, locks, roots
+from rewind_logger.history import locks, roots
+from rewind_logger.history.part import parse_part
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
@@ -87,4 +88,4 @@ def journals(storage: Storage, run: RunRef = RUN) -> list[Path]:
 def waiting(storage: Storage) -> list[int]:
     """Return the steps of the rows that the journals of the run still hold."""
     parts = [path.read_bytes() for folder in journals(storage) for path in sorted(folder.glob("*.part"))]
-    return [row.clock for part in parts for rows in journal.parse_part(0, part).rows.values() for row in rows]
+    return [row.clock for part in parts for rows in parse_part(0, part).rows.values() for row in rows]

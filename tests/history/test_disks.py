@@ -14,8 +14,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
-from rewind_logger.history import journal, outbox, roots
+from rewind_logger.history import outbox, roots
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.part import parse_part
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.faults import Fault, FaultyStorage, every
 from rewind_logger.storage.local import LocalStorage
@@ -78,7 +79,7 @@ def test_a_journal_on_a_full_disk_goes_on_on_another_and_a_kill_costs_nothing(
             writer.append_metrics(keys, [step], step, None)
         [first], [second] = parts(small.path), parts(second_disk)
     assert first.name == second.name, "one part, in two files"
-    alone = journal.parse_part(0, second.read_bytes()).rows["metrics"]
+    alone = parse_part(0, second.read_bytes()).rows["metrics"]
     assert [row.values["a"] for row in alone] == list(range(300 - len(alone), 300)), "each can be read alone"
     [warning] = warnings(caplog)
     assert "cannot be written (No space left on device): rows wait in" in warning and str(second_disk) in warning

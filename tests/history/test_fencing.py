@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.history import age, journal, reader
+from rewind_logger.history import age, reader
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.part import parse_part
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
@@ -69,7 +70,7 @@ STATES: dict[Callable[[Writer], None], range] = {
 def kept(folder: str | None) -> Line:
     """Read what a journal holds."""
     assert folder is not None
-    batches = [journal.parse_part(0, path.read_bytes()) for path in sorted(Path(folder).glob("*.part"))]
+    batches = [parse_part(0, path.read_bytes()) for path in sorted(Path(folder).glob("*.part"))]
     return [(row.clock, row.values["a"]) for batch in batches for row in batch.rows.get("metrics", ())]
 
 

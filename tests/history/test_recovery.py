@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.history import journal
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.part import Part
 from rewind_logger.history.recovery import recover
 from rewind_logger.history.roots import journal_root
 from rewind_logger.history.writer import Writer
@@ -196,13 +196,13 @@ def test_a_kill_while_rows_are_brought_in_neither_loses_nor_doubles_one(tmp_path
 def test_a_kill_between_a_flush_and_the_removal_of_its_journal(
     machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die_here(part: journal.Part) -> None:
+    def die_here(part: Part) -> None:
         raise Killed
 
     writer = opened(machine)
     log(writer, range(3))
     with monkeypatch.context() as context, pytest.raises(Killed):
-        context.setattr(journal.Part, "drop", die_here)
+        context.setattr(Part, "drop", die_here)
         writer.flush()
     log(writer, [3])
     die(writer)

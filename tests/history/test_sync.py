@@ -11,10 +11,11 @@ import pytest
 
 from rewind_logger.errors import FencedError, TransientStorageError
 from rewind_logger.format.names import RunPaths, check_name
-from rewind_logger.history import claims, compact, journal, spool, view
+from rewind_logger.history import claims, compact, spool, view
 from rewind_logger.history import sync as syncing
 from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.part import Part
 from rewind_logger.history.remove import remove_run
 from rewind_logger.history.sync import Synced, fork_of, sync_store
 from rewind_logger.history.verify import verify
@@ -141,7 +142,7 @@ def test_a_term_that_no_head_names_any_more_is_forked_without_doubling_a_row(
     first = rewound(machine, 2)
     log(first, [2], turn=1)
     with monkeypatch.context() as context, pytest.raises(Killed):
-        context.setattr(journal.Part, "drop", _killed)
+        context.setattr(Part, "drop", _killed)
         first.flush()
     log(first, [3], turn=1)
     die(first)
@@ -153,7 +154,7 @@ def test_a_term_that_no_head_names_any_more_is_forked_without_doubling_a_row(
     assert read(memory, run=made.fork) == line(range(2)) + line([2, 3], turn=1)
 
 
-def _killed(part: journal.Part) -> None:
+def _killed(part: Part) -> None:
     raise Killed
 
 

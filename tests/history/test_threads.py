@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.history import age, journal, outbox, reader
+from rewind_logger.history import age, outbox, reader
 from rewind_logger.history import writer as writing
 from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.part import parse_part
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
@@ -191,7 +192,7 @@ def test_eight_threads_log_while_another_writer_takes_the_run_over(machine: Mach
 def kept_rows(machine: Machine) -> list[Row]:
     """Return the rows in the journals of the machine."""
     parts = [path for folder in journals(machine) for path in sorted(folder.glob("*.part"))]
-    return [row for part in parts for row in journal.parse_part(0, part.read_bytes()).rows.get("metrics", ())]
+    return [row for part in parts for row in parse_part(0, part.read_bytes()).rows.get("metrics", ())]
 
 
 def test_a_close_does_not_tell_a_flush_that_waits_a_lie(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:

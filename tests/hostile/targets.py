@@ -18,7 +18,7 @@ from rewind_logger.format import documents, frames, manifest, names, segment, sn
 from rewind_logger.format.aggregates import of_points
 from rewind_logger.format.columns import check_points
 from rewind_logger.format.names import RunPaths, SegmentName, SnapshotName
-from rewind_logger.history import journal
+from rewind_logger.history.part import parse_part
 from rewind_logger.lightning import mark
 from rewind_logger.lightning.checkpoint import Loaded, read_index
 from rewind_logger.lightning.position import position_of_checkpoint
@@ -100,7 +100,7 @@ def look_at_aggregates(found: Any) -> None:
 
 def journals_target(data: bytes) -> None:
     """A part of a journal, as it is; and as payloads, each with its length before it, put into whole frames."""
-    quiet(lambda: journal.parse_part(0, data))
+    quiet(lambda: parse_part(0, data))
     header = frames.frame(frames.encode_header({"flush": {"metrics": 0, "events": 0}}))
     whole, at = b"", 0
     while at + 2 <= len(data):
@@ -108,7 +108,7 @@ def journals_target(data: bytes) -> None:
         payload = data[at + 2 : at + 2 + size]
         whole += frames.frame(payload) if payload else b""
         at += 2 + size
-    quiet(lambda: journal.parse_part(0, header + whole), lambda: journal.parse_part(0, whole))
+    quiet(lambda: parse_part(0, header + whole), lambda: parse_part(0, whole))
 
 
 def names_target(data: bytes) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format.version import check_version
-from rewind_logger.history import journal, locks, place
-from rewind_logger.history.journal import Batch
+from rewind_logger.history import locks, place
+from rewind_logger.history.part import Batch, parse_part
 from rewind_logger.history.place import BLOB, CLAIMED, NOTED, OWNER, PART
 from rewind_logger.storage import within
 from rewind_logger.types import OPENING_CLOCK
@@ -58,9 +58,7 @@ class Abandoned:
         for name in self._names():
             paths = self._paths(name)
             try:
-                batch = journal.parse_part(
-                    start, *[path.read_bytes() for path in paths], steps_given=self._steps_given()
-                )
+                batch = parse_part(start, *[path.read_bytes() for path in paths], steps_given=self._steps_given())
             except (CorruptError, OSError) as error:
                 self._say_damaged(paths, f"its rows are left out. {error}")
             else:
@@ -102,7 +100,7 @@ class Abandoned:
             self._given = False
             for name in self._names():
                 try:
-                    batch = journal.parse_part(0, *[path.read_bytes() for path in self._paths(name)])
+                    batch = parse_part(0, *[path.read_bytes() for path in self._paths(name)])
                 except (CorruptError, OSError):
                     continue
                 self._given = batch.steps_given

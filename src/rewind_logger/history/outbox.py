@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rewind_logger.format.frames import encode_keys, encode_row, frame, frame_values
-from rewind_logger.history.journal import Batch, Journal, Part
+from rewind_logger.history.journal import Journal
+from rewind_logger.history.part import Batch, Part
 from rewind_logger.history.place import Place
 from rewind_logger.types import STREAMS, Scalar, Stream
 
@@ -328,7 +329,7 @@ class Outbox:
             return
         for part in self._closed:
             if part.held:
-                part.save(self._journal)
+                self._journal.save(part)
         self._journal.leave()
         self._say_dropped()
         self.kept = " and ".join(dict.fromkeys(str(place.folder) for part in self._closed for place in part.places))

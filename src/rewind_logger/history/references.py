@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
-from rewind_logger.history import blobs, journal
+from rewind_logger.history import blobs
 from rewind_logger.history.carrying import named
+from rewind_logger.history.part import parse_part
 from rewind_logger.history.place import PART
 from rewind_logger.history.together import together
 from rewind_logger.storage.base import Storage
@@ -88,7 +89,7 @@ class Reading:
         """
         for path in sorted(path for path in root.glob("*/*") if PART.fullmatch(path.name)):
             try:
-                batch = journal.parse_part(0, path.read_bytes())
+                batch = parse_part(0, path.read_bytes())
             except FileNotFoundError:  # its rows came into the store
                 continue
             except OSError as error:

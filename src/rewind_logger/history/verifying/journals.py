@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rewind_logger.errors import CorruptError
-from rewind_logger.history import blobs, journal
+from rewind_logger.history import blobs
 from rewind_logger.history.abandoned import folders, is_abandoned
+from rewind_logger.history.part import parse_part
 from rewind_logger.history.place import BLOB, PART
 from rewind_logger.history.roots import journal_roots
 from rewind_logger.history.verifying.look import Look
@@ -41,7 +42,7 @@ def _check_part(look: Look, run: RunRef, path: Path) -> int:
     what = "It is damaged, and what follows the damage cannot be read."
     rows = 0
     try:
-        batch = journal.parse_part(0, data)
+        batch = parse_part(0, data)
         rows = sum(map(len, batch.rows.values()))
         if not batch.damaged:
             return rows
