@@ -22,9 +22,9 @@ MOST_ENTRIES = LONG_LINEAGE + 1
 """Of a lineage that a reader meets: one that has become longer was merged by its owner's first flush."""
 
 MOST_REQUESTS = 13
-"""Of an opening: a fork of a run that had merged its ancestors. It lists the claims of both and three folders of the last
-term; reads a claim, a base, what was merged, and after its pin and its base whether somebody came between; and puts a
-claim, a pin and a base."""
+"""Of an opening: a fork of a run that had merged its ancestors. It lists the claims of both and three folders of the
+last term; reads a claim, a base, what was merged, and after its pin and its base whether somebody came between; and
+puts a claim, a pin and a base."""
 
 
 class Chain:
