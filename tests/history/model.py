@@ -44,6 +44,20 @@ from tests.history.truth import MODELLED, Logged, Onlooker, Truth
 NONCES = random.Random()
 """Makes the names of claims and journals, so that a seed gives the same schedule again (but that wall time counts)."""
 
+
+class Clock:
+    """The wall time, for the store and for who writes to it."""
+
+    now = 0.0
+    """In seconds."""
+
+    def time(self) -> float:
+        """Return it, as the module `time` does."""
+        return self.now
+
+
+CLOCK = Clock()
+
 WEEK = 8 * 86400.0
 """Seconds after which everything is old."""
 
@@ -106,10 +120,9 @@ class Schedule:
         self.rules = rules
         self.truth = Truth()
         self.tokens = tokens
-        self.now = 1e9
-        """The wall time of the store, in seconds."""
+        CLOCK.now = 1e9
         url = f"memory://model/{folder.name}/{seed}"
-        self.store: Storage = MemoryStorage(url) if tokens is None else DictStorage(url, lambda: self.now)
+        self.store: Storage = MemoryStorage(url) if tokens is None else DictStorage(url, CLOCK.time)
         self.network = Network(self.random)
         self.folder = folder / str(seed)
         self.runs = [RunRef("p", "a")]
@@ -204,7 +217,7 @@ class Schedule:
         """Let more time go by than any request or writer takes: what is old now can be collected."""
         self.truth.seen["weeks"] += 1
         self.network.land_all()
-        self.now += WEEK
+        CLOCK.now += WEEK
         self.rested = True
 
     def _clear_up(self) -> None:
@@ -273,7 +286,7 @@ class Schedule:
         writer.close()
 
     def _stop(self) -> None:
-        self.now += 1.0
+        CLOCK.now += 1.0
         parent = greenlet.getcurrent().parent
         assert parent is not None
         parent.switch()

@@ -28,7 +28,7 @@ from rewind_logger.history.writer import Writer
 from rewind_logger.types import RunRef
 from tests.figures import count
 from tests.history import swift
-from tests.history.model import Killed, Rules, Schedule
+from tests.history.model import CLOCK, Killed, Rules, Schedule
 from tests.history.swift import Tokens
 from tests.history.test_model import disk, small
 
@@ -80,7 +80,7 @@ class Collected(Schedule):
 
     def look(self) -> None:
         super().look()
-        self.now += 1.0
+        CLOCK.now += 1.0
         if self.chance.random() < 0.5:
             self._collect()
         else:
@@ -95,7 +95,7 @@ class Collected(Schedule):
             while not one.dead and one not in self.between:
                 one.switch()
         self.network.land_all()
-        self.now += 2 * GRACE_S
+        CLOCK.now += 2 * GRACE_S
 
     def _collect(self) -> None:
         self.truth.seen["collections"] += 1

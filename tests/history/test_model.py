@@ -22,7 +22,7 @@ from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
 from tests.figures import count
 from tests.history import swift
-from tests.history.model import NONCES, Rules, Schedule
+from tests.history.model import CLOCK, NONCES, Rules, Schedule
 from tests.history.swift import Tokens
 
 PARTS = 12
@@ -47,6 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "GROUP_SIZE", 3)
     monkeypatch.setattr(secrets, "token_hex", lambda size: NONCES.randbytes(size).hex())
     monkeypatch.setattr(uploads, "ASK_BYTES", 1)
+    monkeypatch.setattr(uploads, "time", CLOCK)  # what a writer remembers, it forgets when a week goes by
     monkeypatch.setattr(store_clock, "ASKED_AGAIN_S", 0.0)  # a schedule has a clock of its own
     # The same bytes are read again at every look, and always say the same.
     monkeypatch.setattr(segment, "decode", functools.lru_cache(1000)(segment.decode))
