@@ -137,7 +137,7 @@ class Models:
     def _again(run: Run, artifact: Artifact, aliases: list[str]) -> bool:
         """Move the aliases to a version that an earlier fit logged of this very checkpoint, if there is one."""
         digest = artifact.digest
-        for version in run._artifacts.versions().by_name.get(artifact.name, []):
+        for version in run._artifacts.rows.versions().by_name.get(artifact.name, []):
             if version.manifest == digest:
                 run._artifacts.realias(version, aliases, [])
                 return True

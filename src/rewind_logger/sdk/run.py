@@ -311,7 +311,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._config._rebase(self._given_config, lambda: inherited.metadata.config)
         self._labels = dict(self._given_labels)
         self._summary._inherit(inherited)
-        self._artifacts.arrive(opened, self._place)
+        self._artifacts.rows.arrive(opened, self._place)
         self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
 
     def _place(self, clock: int | None) -> int | None:

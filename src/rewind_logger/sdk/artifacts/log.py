@@ -1,18 +1,16 @@
-"""The artifacts of a run that is open: logging them, using them, and what its history has of them."""
+"""The artifacts of a run that is open: logging them and using them."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewind_logger.errors import (
     ArtifactNotFoundError,
     ConfigError,
-    RewindError,
     RunNotFoundError,
     StorageError,
     TransientStorageError,
@@ -26,39 +24,15 @@ from rewind_logger.sdk.artifacts import lookup, staging
 from rewind_logger.sdk.artifacts.artifact import Artifact, Logged
 from rewind_logger.sdk.artifacts.draft import File, gone
 from rewind_logger.sdk.artifacts.names import check_aliases
-from rewind_logger.sdk.artifacts.rows import (
-    Version,
-    Versions,
-    alias_values,
-    fold,
-    logged_values,
-    used_values,
-)
+from rewind_logger.sdk.artifacts.own_rows import PRESENT, OwnRows, Pending
+from rewind_logger.sdk.artifacts.rows import Version, alias_values, logged_values, used_values
 from rewind_logger.sdk.artifacts.uploads import Upload, Uploads, each
 from rewind_logger.sdk.companion import Companion
 from rewind_logger.sdk.plain import plain
-from rewind_logger.types import OPENING_CLOCK, Row, Scalar
+from rewind_logger.types import OPENING_CLOCK
 
 if TYPE_CHECKING:
-    from rewind_logger.history.opening import Opened
     from rewind_logger.sdk.run import Run
-
-PRESENT = -2
-"""For `log`: the step at which the run is."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A row that was logged, or is about to be."""
-
-    values: dict[str, Scalar]
-    clock: int | None
-    time_ms: int
-    opened: Opened | None
-    """The opening that it belongs to; None for the one that is to come."""
-    version: Version | None = None
-    """Which version it made, as soon as that is known."""
-    upload: Upload | None = None
 
 
 class ArtifactLog(Companion):
@@ -70,11 +44,7 @@ class ArtifactLog(Companion):
         self._storage = run._storage
         self._near = run._storage.local_path is not None or journal_root(run._storage, run._ref) is None
         self._uploads: Uploads | None = None
-        self._opened: Opened | None = None  # the opening that `_rows` belong to
-        self._between = True  # before an opening, and while the run is opened anew
-        self._rows: list[_Pending] = []  # of this opening, in their order
-        self._next: list[_Pending] = []  # of the one that is to come
-        self._unplaced: list[_Pending] = []  # whose clocks are counted from 0
+        self.rows = OwnRows(run)
 
     # Logging
 
@@ -87,7 +57,7 @@ class ArtifactLog(Companion):
             return self._log_again(artifact, given, clock)
         artifact._draft.check()
         given += [alias for alias in artifact._aliases or () if alias not in given]
-        pending = self._begin(clock)
+        pending = self.rows.begin_row(clock)
         entries = self._store(artifact) if self._near else self._stage(artifact, pending)
         data = manifest.encode(entries)
         digest = blobs.put(self._storage, data) if self._near else blobs.digest_of(data)
@@ -96,7 +66,7 @@ class ArtifactLog(Companion):
         artifact._metadata = dict(version.metadata)
         artifact._enter(self._logged(pending), entries)
         if pending.upload is None:
-            self._append(pending)
+            self.rows.append(pending)
         else:
             pending.upload.manifest = data
             self._sender().add(pending.upload)
@@ -105,7 +75,7 @@ class ArtifactLog(Companion):
     def _pretend(self, artifact: Artifact) -> Artifact:
         """Have a script go on as if an artifact were logged, in a run that writes nothing."""
         if artifact._logged is None:
-            version = self._describe(artifact, {}, blobs.digest_of(b""), self._begin(PRESENT))
+            version = self._describe(artifact, {}, blobs.digest_of(b""), self.rows.begin_row(PRESENT))
             aliases = artifact.aliases
             artifact._enter(
                 Logged(
@@ -119,16 +89,6 @@ class ArtifactLog(Companion):
                 None,
             )
         return artifact
-
-    def _begin(self, clock: int | None) -> _Pending:
-        """Take the step and the time of a row."""
-        run = self._run
-        with run._lock:
-            at = run._clock if clock == PRESENT else clock
-            pending = _Pending({}, at, int(time.time() * 1000), None if self._between else self._opened)
-            if run._counting:
-                self._unplaced.append(pending)
-            return pending
 
     def _store(self, artifact: Artifact) -> dict[str, Entry]:
         """Put the files into a store that is near."""
@@ -144,7 +104,7 @@ class ArtifactLog(Companion):
         each(one, list(artifact._draft.files.items()))  # a disk syncs several small files at once
         return entries
 
-    def _stage(self, artifact: Artifact, pending: _Pending) -> dict[str, Entry]:
+    def _stage(self, artifact: Artifact, pending: Pending) -> dict[str, Entry]:
         """Keep what the files hold, for the upload."""
         draft = artifact._draft
         label = artifact.name if pending.clock is None else f"{artifact.name} of step {pending.clock}"
@@ -171,7 +131,7 @@ class ArtifactLog(Companion):
             raise
 
         def arrived(keep: object = draft) -> None:  # its temporary files live as long as it does
-            self._append(pending)
+            self.rows.append(pending)
 
         pending.upload = Upload(label=label, files=files, manifest=b"", arrived=arrived, folder=folder)
         return entries
@@ -181,7 +141,7 @@ class ArtifactLog(Companion):
         if artifact._require().storage.url != self._storage.url:
             raise ConfigError(f"{artifact!r} lies in another store: download it, and log a new Artifact of its files.")
         artifact.wait()
-        pending = self._begin(clock)
+        pending = self.rows.begin_row(clock)
         earlier = artifact._version()
         entries = artifact._read()
         data = manifest.encode(entries)
@@ -190,7 +150,7 @@ class ArtifactLog(Companion):
         pending.values = logged_values(version, len(data), aliases)
         again = Artifact._of(version, aliases, self._logged(pending))
         again._aliases = None
-        self._append(pending)
+        self.rows.append(pending)
         return again
 
     def _see_to_blobs(self, artifact: Artifact, entries: dict[str, Entry], manifest_digest: str) -> None:
@@ -206,7 +166,7 @@ class ArtifactLog(Companion):
 
         each(one, [*wanted.items(), (manifest_digest, None)])
 
-    def _describe(self, artifact: Artifact, entries: dict[str, Entry], digest: str, pending: _Pending) -> Version:
+    def _describe(self, artifact: Artifact, entries: dict[str, Entry], digest: str, pending: Pending) -> Version:
         metadata = plain(artifact.metadata)
         return Version(
             name=artifact.name,
@@ -223,52 +183,7 @@ class ArtifactLog(Companion):
             time_ms=pending.time_ms,
         )
 
-    def _append(self, pending: _Pending) -> None:
-        """Write a row, unless the step that it belongs to was cut off meanwhile."""
-        run = self._run
-        with run._lock:
-            now = None if self._between else self._opened
-            if pending.opened is not None and now is not pending.opened:
-                start = None if now is None else now.start
-                if start is None or pending.clock is None or pending.clock >= start:
-                    notice.say(
-                        f"an artifact of step {pending.clock} came into the store after run {run._ref} had been opened "
-                        "anew, and is in none of its revisions."
-                    )
-                    return
-                pending.opened = now
-            run._append("artifacts", pending.values, pending.clock, None, pending.time_ms)
-            (self._next if self._between else self._rows).append(pending)
-
-    def arrive(self, opened: Opened, place: Callable[[int | None], int | None]) -> None:
-        """Take rows for those of an opening that came late.
-
-        Args:
-            opened: The opening.
-            place: Returns where a clock belongs that was counted from 0.
-        """
-        for pending in self._unplaced:
-            pending.clock, pending.opened, pending.version = place(pending.clock), opened, None
-        self._opened, self._unplaced = opened, []
-
-    # What there is
-
-    def versions(self) -> Versions:
-        """Return what the run's visible history has: what was there at its opening, and what was logged since.
-
-        Raises:
-            StorageError: If the store fails; it is read once an opening.
-        """
-        with self._run._lock:
-            inherited = self._run._inherited
-            rows = [*self._rows, *self._next]
-        versions = fold([] if inherited is None or self._run._spec.disabled else inherited.artifacts)
-        for number, pending in enumerate(rows):
-            clock = OPENING_CLOCK if pending.clock is None else pending.clock
-            pending.version = versions.add(Row(number, clock, None, pending.time_ms, pending.values)) or pending.version
-        return versions
-
-    def _logged(self, pending: _Pending) -> Logged:
+    def _logged(self, pending: Pending) -> Logged:
         """Return what an artifact knows of itself that is logged by this row."""
 
         def version() -> Version:
@@ -279,7 +194,7 @@ class ArtifactLog(Companion):
             if pending.upload is not None and pending.upload.trouble is not None:
                 raise ConfigError(pending.upload.trouble)
             if pending.version is None:
-                self.versions()
+                self.rows.versions()
             if pending.version is None:
                 raise ConfigError(
                     f"The run went back to before step {pending.clock}: the artifact is no version of it."
@@ -287,7 +202,7 @@ class ArtifactLog(Companion):
             return pending.version
 
         def aliases() -> list[str]:
-            return self.versions().aliases(version())
+            return self.rows.versions().aliases(version())
 
         def wait(timeout: float | None) -> None:
             if pending.upload is not None:
@@ -307,9 +222,9 @@ class ArtifactLog(Companion):
         if run._state != "live" and run._refuses():
             return
         if add or remove:
-            pending = self._begin(PRESENT)
+            pending = self.rows.begin_row(PRESENT)
             pending.values = alias_values(version, add, remove)
-            self._append(pending)
+            self.rows.append(pending)
 
     # Using
 
@@ -330,11 +245,11 @@ class ArtifactLog(Companion):
         storage = artifact._require().storage
         if storage.url != self._storage.url:
             version = replace(version, store=storage.url)
-        versions = self.versions()
+        versions = self.rows.versions()
         if all((used.manifest, used.label) != (version.manifest, version.label) for used in versions.used):
-            pending = self._begin(PRESENT)
+            pending = self.rows.begin_row(PRESENT)
             pending.values = used_values(version, len(manifest.encode(artifact._read())))
-            self._append(pending)
+            self.rows.append(pending)
         if given:
             artifact.aliases = [*artifact.aliases, *given]
             artifact.save()
@@ -346,7 +261,7 @@ class ArtifactLog(Companion):
         if place is None:
             if self._uploads is not None:
                 self._uploads.wait_all()
-            versions = self.versions()
+            versions = self.rows.versions()
             if name in versions.by_name:
                 version = lookup.find_in(versions, name, which, f"run {self._run._ref}")
                 return self._own(version, versions.aliases(version))
@@ -361,7 +276,7 @@ class ArtifactLog(Companion):
         logged = Logged(
             storage=self._storage,
             version=lambda: version,
-            aliases=lambda: self.versions().aliases(version),
+            aliases=lambda: self.rows.versions().aliases(version),
             wait=lambda timeout: None,
             realias=lambda add, remove: self.realias(version, add, remove),
         )
@@ -384,30 +299,17 @@ class ArtifactLog(Companion):
 
     def prepare(self) -> None:
         """See `Companion.prepare`."""
-        with self._run._lock:
-            self._between = True
+        self.rows.prepare()
 
     def begin(self) -> None:
         """See `Companion.begin`; what a killed process left staged is removed."""
-        run = self._run
-        with run._lock:
-            opened = run._opened
-            if self._opened is not opened:
-                with contextlib.suppress(RewindError):  # a version that somebody may still ask for
-                    if any(pending.version is None for pending in self._rows):
-                        self.versions()
-                self._rows = []
-                self._opened = opened
-            for pending in self._next:
-                pending.opened = opened
-            self._rows += self._next
-            self._next, self._between = [], False
-        root = journal_root(self._storage, run._ref)
+        self.rows.begin()
+        root = journal_root(self._storage, self._run._ref)
         if not self._near and root is not None:
             for label in staging.clean(root):
                 notice.say(
-                    f"the artifact {label} of run {run._ref} is not in the store: its process was killed before it "
-                    "was sent. Log it again."
+                    f"the artifact {label} of run {self._run._ref} is not in the store: its process was killed before "
+                    "it was sent. Log it again."
                 )
 
     def rest(self, timeout: float) -> None:

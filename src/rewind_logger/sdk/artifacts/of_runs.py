@@ -90,7 +90,7 @@ class LogsArtifacts:
     @property
     def used_artifacts(self) -> list[Artifact]:
         """The artifacts that the run used, up to here."""
-        return used(self._storage, self._artifacts.versions())
+        return used(self._storage, self._artifacts.rows.versions())
 
     @abstractmethod
     def _is_closed(self) -> bool:
