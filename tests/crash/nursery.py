@@ -178,17 +178,11 @@ def _in_a_child(work: Callable[[], None], folder: Path) -> int:
 
 def _make_small() -> None:
     """Make everything happen after a few rows that else takes thousands, and by one thread in a certain order."""
-    from rewind_logger.format import names
-    from rewind_logger.history import compact, cumulative, opening, view
     from rewind_logger.history.writer import Writer
     from rewind_logger.storage.local import LocalStorage
+    from tests.small import make_small
 
-    compact.FAN_IN = compact.CLOSING_PARTS = 2
-    for module in (compact, cumulative, view):
-        module.__dict__["LONG_LINEAGE"] = 3
-    cumulative.DUE_SEGMENTS, cumulative.CLOSING_SEGMENTS, cumulative.DUE_SHARE = 2, 1, 0.0
-    opening.PLANNED_FILES = 1
-    names.GROUP_SIZE = 3
+    make_small()
     for function, defaults in (
         (Writer.__init__, {"background": False}),
         (LocalStorage.__init__, {"link": lambda source, target: os.link(source, target)}),  # which is replaced later

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.format import names
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, compact, cumulative, view
+from rewind_logger.history import claims
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.sync import sync_store
 from rewind_logger.history.view import resolve
@@ -26,6 +25,7 @@ from tests.figures import count
 from tests.history.lines import RUN, Line, end, line, log, opened, read
 from tests.history.machine import Machine, die
 from tests.history.stepping import Network, SteppingStorage
+from tests.small import make_small
 
 OLD, YOUNG = 1, 2
 """The turns of the writer that sleeps, and of the first that takes over."""
@@ -34,12 +34,7 @@ OLD, YOUNG = 1, 2
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have segments and ancestors merged after a few rows."""
-    monkeypatch.setattr(compact, "FAN_IN", 2)
-    monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
-    monkeypatch.setattr(cumulative, "DUE_SEGMENTS", 2)
-    for module in (compact, cumulative, view):
-        monkeypatch.setattr(module, "LONG_LINEAGE", 3)
-    monkeypatch.setattr(names, "GROUP_SIZE", 3)
+    make_small(monkeypatch.setattr)
 
 
 @dataclass

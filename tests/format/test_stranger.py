@@ -35,7 +35,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compact and merge after a few flushes."""
     monkeypatch.setattr(compact, "FAN_IN", 4)
     monkeypatch.setattr(compact, "CLOSING_PARTS", 3)
-    monkeypatch.setattr(compact, "LONG_LINEAGE", 4)
     monkeypatch.setattr(view, "LONG_LINEAGE", 4)
     monkeypatch.setattr(opening, "PLANNED_FILES", 5)
 

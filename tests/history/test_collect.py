@@ -10,7 +10,7 @@ import pytest
 from rewind_logger.errors import CorruptError, StorageError
 from rewind_logger.format import documents, names
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import blobs, compact, cumulative, store_clock, view
+from rewind_logger.history import blobs, opening, store_clock
 from rewind_logger.history.collect import Collected, collect
 from rewind_logger.history.opening import new_claim
 from rewind_logger.history.view import resolve
@@ -21,6 +21,7 @@ from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import RunRef
 from tests.history.lines import RUN, end, forked, line, log, opened, read
+from tests.small import make_small
 
 DAY = 86400.0
 
@@ -78,13 +79,7 @@ def store(memory: MemoryStorage) -> Clocked:
 @pytest.fixture(autouse=True)
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compact, merge and write snapshots after a few rows."""
-    monkeypatch.setattr(compact, "FAN_IN", 3)
-    monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
-    for module in (compact, view, cumulative):
-        monkeypatch.setattr(module, "LONG_LINEAGE", 4)
-    monkeypatch.setattr(cumulative, "DUE_SEGMENTS", 2)
-    monkeypatch.setattr(cumulative, "CLOSING_SEGMENTS", 1)
-    monkeypatch.setattr(cumulative, "DUE_SHARE", 0.0)
+    make_small(monkeypatch.setattr, fan_in=3, lineage=4, planned_files=opening.PLANNED_FILES)
     store_clock._answers.clear()
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from rewind_logger.format import names, segment
+from rewind_logger.format import segment
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, compact, cumulative, opening, store_clock, uploads, view
+from rewind_logger.history import claims, compact, store_clock, uploads
 from rewind_logger.history.opening import Opened, OpenRequest, build, new_claim, publish
 from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
@@ -24,6 +24,7 @@ from tests.figures import count
 from tests.history import swift
 from tests.history.model import CLOCK, NONCES, Rules, Schedule
 from tests.history.swift import Tokens
+from tests.small import make_small
 
 PARTS = 12
 EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "30000"))
@@ -35,16 +36,8 @@ ONE_AFTER_THE_OTHER: dict[str, Any] = {"writers": 1, "machines": 1, "kill": 0.02
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything happen after a few rows that else takes thousands."""
-    monkeypatch.setattr(compact, "FAN_IN", 2)
-    monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
+    make_small(monkeypatch.setattr)
     monkeypatch.setattr(compact, "MAX_POINTS", 4)
-    for module in (compact, cumulative, view):
-        monkeypatch.setattr(module, "LONG_LINEAGE", 3)
-    monkeypatch.setattr(cumulative, "DUE_SEGMENTS", 2)
-    monkeypatch.setattr(cumulative, "CLOSING_SEGMENTS", 1)
-    monkeypatch.setattr(cumulative, "DUE_SHARE", 0.0)
-    monkeypatch.setattr(opening, "PLANNED_FILES", 1)
-    monkeypatch.setattr(names, "GROUP_SIZE", 3)
     monkeypatch.setattr(secrets, "token_hex", lambda size: NONCES.randbytes(size).hex())
     monkeypatch.setattr(uploads, "ASK_BYTES", 1)
     monkeypatch.setattr(uploads, "time", CLOCK)  # what a writer remembers, it forgets when a week goes by

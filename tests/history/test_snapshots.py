@@ -119,8 +119,7 @@ def check_a_life(operations: list[Any]) -> None:
         write_often(patch)
         patch.setattr(compact, "FAN_IN", 3)
         patch.setattr(compact, "CLOSING_PARTS", 2)
-        for module in (compact, view):
-            patch.setattr(module, "LONG_LINEAGE", 4)
+        patch.setattr(view, "LONG_LINEAGE", 4)
         writer = opened(memory)
         waiting: list[dict[str, Scalar]] = []
         for operation, *arguments in operations:

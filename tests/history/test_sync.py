@@ -11,7 +11,7 @@ import pytest
 
 from rewind_logger.errors import FencedError, TransientStorageError
 from rewind_logger.format.names import RunPaths, check_name
-from rewind_logger.history import claims, compact, spool, view
+from rewind_logger.history import claims, spool, view
 from rewind_logger.history import sync as syncing
 from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import OpenRequest
@@ -450,7 +450,6 @@ def test_a_fork_has_all_that_its_writer_had_though_its_folder_was_merged_and_col
     machine: Machine, memory: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found by the model check: the fork referred to segments that were there no longer."""
-    monkeypatch.setattr(compact, "LONG_LINEAGE", 1)
     monkeypatch.setattr(view, "LONG_LINEAGE", 1)
     zombie = logged(machine, range(4), range(4, 6))
     elsewhere = Machine(memory, tmp_path / "another disk")

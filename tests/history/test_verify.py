@@ -62,7 +62,6 @@ def fill(storage: Storage) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything happen after a few rows that else takes thousands."""
     monkeypatch.setattr(compact, "CLOSING_PARTS", 4)
-    monkeypatch.setattr(compact, "LONG_LINEAGE", 3)
     monkeypatch.setattr(view, "LONG_LINEAGE", 3)
 
 

@@ -15,7 +15,7 @@ import pytest
 from tqdm import tqdm
 
 from rewind_logger import ConfigError, init, open_store
-from rewind_logger.history import compact, cumulative, view
+from rewind_logger.history import view
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk.console import allowance
 from rewind_logger.sdk.console.console import Console
@@ -143,8 +143,7 @@ def test_what_was_printed_in_a_later_step_is(url: str, capsys: pytest.CaptureFix
 
 def test_lines_stay_apart_where_many_terms_were_put_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers of lines of one opening are never those of another."""
-    for module in (compact, cumulative, view):
-        monkeypatch.setattr(module, "LONG_LINEAGE", 3)
+    monkeypatch.setattr(view, "LONG_LINEAGE", 3)
     for turn in range(8):
         with init(dir=url, id="r", **OFF) as run:
             print("turn", turn)

@@ -16,11 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import rewind_logger
 from rewind_logger import Run, open_store
-from rewind_logger.format import names
-from rewind_logger.history import compact, cumulative, view
 from rewind_logger.sdk.console.console import Console
 from tests.history.machine import die
 from tests.sdk.everything import NAMES, Event, Line, ModelRun
+from tests.small import make_small
 
 KEYS = st.sampled_from(NAMES)
 NUMBERS = st.floats(allow_nan=False, width=32) | st.integers(-5, 5).map(float)
@@ -324,15 +323,7 @@ def crash(run: Run) -> None:
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Say nothing of openings, of which there are thousands; and do after a few rows what else takes many."""
     monkeypatch.setenv("REWIND_LOGGER_QUIET", "1")
-    monkeypatch.setattr(compact, "FAN_IN", 3)
-    monkeypatch.setattr(compact, "CLOSING_PARTS", 2)
-    monkeypatch.setattr(compact, "LONG_LINEAGE", 4)
-    monkeypatch.setattr(view, "LONG_LINEAGE", 4)
-    monkeypatch.setattr(cumulative, "LONG_LINEAGE", 4)
-    monkeypatch.setattr(cumulative, "DUE_SEGMENTS", 3)
-    monkeypatch.setattr(cumulative, "CLOSING_SEGMENTS", 1)
-    monkeypatch.setattr(cumulative, "DUE_SHARE", 0.0)
-    monkeypatch.setattr(names, "GROUP_SIZE", 4)
+    make_small(monkeypatch.setattr, fan_in=3, lineage=4)
 
 
 class WholeLife(Life):

@@ -273,8 +273,7 @@ def test_the_runtime_is_that_of_what_is_visible_without_the_pauses(any_url: str,
 
 def test_the_runtime_of_many_merged_openings_is_the_sum_of_them(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compact, "FAN_IN", 4)
-    for module in (compact, view):
-        monkeypatch.setattr(module, "LONG_LINEAGE", 4)
+    monkeypatch.setattr(view, "LONG_LINEAGE", 4)
     url = f"memory://test-{secrets.token_hex(6)}"
     for _ in range(12):
         with rewind_logger.init(dir=url, project="p", id="a") as run:

@@ -23,7 +23,7 @@ from rewind_logger.history import reader, segments
 from rewind_logger.history.opening import Opened, planned
 from rewind_logger.history.reader import File
 from rewind_logger.history.segments import Segment
-from rewind_logger.history.view import LONG_LINEAGE, View
+from rewind_logger.history.view import View, is_long
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Entry
 
@@ -59,7 +59,7 @@ class Compactor:
         self._storage = storage
         self._opened = opened
         self._levels: dict[str, list[list[_Part]]] = {}
-        self._ancestors = len(opened.base.lineage) > LONG_LINEAGE
+        self._ancestors = is_long(opened.base)
 
     def add(self, stream: str, found: Segment, points: int) -> None:
         """Note a segment that was acknowledged."""

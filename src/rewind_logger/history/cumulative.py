@@ -17,7 +17,7 @@ from rewind_logger.history.opening import Opened, built_on
 from rewind_logger.history.part import Batch
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.snapshots import Unread
-from rewind_logger.history.view import LONG_LINEAGE, View
+from rewind_logger.history.view import View, is_long
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Row
 
@@ -54,7 +54,7 @@ class Cumulative:
         self._inherited: Aggregates | None = None
         self._damage: CorruptError | None = None  # what is missing in them
         self._inheriting = threading.Lock()
-        self._long = len(opened.base.lineage) > LONG_LINEAGE  # of so many ancestors none may have had the time
+        self._long = is_long(opened.base)  # of so many ancestors none may have had the time
         # Of the thread that tidies alone:
         self._segments = self._bytes = 0  # since the last snapshot; those of ancestors once they were looked up
         self._last_size = 0

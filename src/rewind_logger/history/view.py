@@ -22,7 +22,7 @@ PASSIVE_STREAMS: tuple[Stream, ...] = ("console", "system")
 the end of the step to come, are no reason for a new revision where nothing else is cut off."""
 
 LONG_LINEAGE = 64
-"""A lineage with more entries than this may have a shorter one beside it (see `compact.merge_ancestors`)."""
+"""Entries of a lineage that is not long yet (inclusive)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +187,14 @@ def of_term(
     )
 
 
+def is_long(base: Base) -> bool:
+    """Whether a base may have a shorter lineage beside it (see `compact.merge_ancestors`)."""
+    return len(base.lineage) > LONG_LINEAGE
+
+
 def effective_lineage(storage: Storage, run: RunRef, base: Base, folder: str) -> tuple[tuple[Entry, ...], Plan]:
     """Return the lineage of a base, or the shorter one with the same rows that its owner wrote beside it."""
-    if len(base.lineage) > LONG_LINEAGE:
+    if is_long(base):
         path = names.merge(folder)
         try:
             merged = decode_merge(storage.read(path), run, path)
