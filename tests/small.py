@@ -15,6 +15,7 @@ def make_small(
     fan_in: int = 2,
     lineage: int = 3,
     planned_files: int = 1,
+    group_size: int = 3,
 ) -> None:
     """Compact and merge, write snapshots, look beyond a plan and begin another folder after a few.
 
@@ -23,6 +24,7 @@ def make_small(
         fan_in: Segments of a level that become one.
         lineage: Ancestors that are not merged yet.
         planned_files: That a base names.
+        group_size: Flushes whose segments lie in one folder.
     """
     for module, name, value in (
         (compact, "FAN_IN", fan_in),
@@ -32,6 +34,6 @@ def make_small(
         (cumulative, "CLOSING_SEGMENTS", 1),
         (cumulative, "DUE_SHARE", 0.0),
         (opening, "PLANNED_FILES", planned_files),
-        (names, "GROUP_SIZE", 3),
+        (names, "GROUP_SIZE", group_size),
     ):
         replace(module, name, value)

@@ -79,7 +79,7 @@ def store(memory: MemoryStorage) -> Clocked:
 @pytest.fixture(autouse=True)
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compact, merge and write snapshots after a few rows."""
-    make_small(monkeypatch.setattr, fan_in=3, lineage=4, planned_files=opening.PLANNED_FILES)
+    make_small(monkeypatch.setattr, fan_in=3, lineage=4, planned_files=opening.PLANNED_FILES, group_size=1000)
     store_clock._answers.clear()
 
 
@@ -161,6 +161,30 @@ def test_a_fork_that_seals_within_a_wide_range_keeps_the_parts(store: Clocked) -
     assert {name: read(store, run=RunRef("p", name)) for name in ("a", "b")} == before
     assert before["b"] == line(range(5))
     assert len(segments_of(store)) < 13
+
+
+def test_a_run_has_its_last_rows_though_a_fork_keeps_only_some_of_the_segments_before_them(
+    store: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The range over all flushes lies in the folder of the first, the parts that a fork needs in that of later ones."""
+    monkeypatch.setattr(names, "GROUP_SIZE", 3)
+    writer = opened(store)
+    flushes(writer, range(5))
+    end(forked(store, "b", None))
+    flushes(writer, range(5, 9))
+    end(writer)
+    store.time += 8 * DAY
+    swept(store)
+    assert read(store) == line(range(9))
+    writer = opened(store)
+    assert writer.opened is not None and writer.opened.start == 9
+    log(writer, [9])
+    end(writer)
+    assert read(store) == line(range(10))
+    assert read(store, run=RunRef("p", "b")) == line(range(5))
+    store.time += 8 * DAY
+    swept(store)
+    assert read(store) == line(range(10))
 
 
 def test_what_a_base_names_stays_though_it_was_superseded(store: Clocked) -> None:

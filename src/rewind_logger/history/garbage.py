@@ -142,14 +142,20 @@ class Sweep:
         planned = self._needs.planned(folder, stream)
         limits = {(need.last(stream), need.cut) for need in needs}
         readers = [_Reader(last, cut, only_old) for last, cut in limits for only_old in (False, True)]
-        groups = sorted(info.name for info in self._storage.list(at) if info.size is None and info.name.isdecimal())
+        is_open = any(last is None for last, _ in limits)
+        groups = [info.name for info in self._storage.list(at) if info.size is None and info.name.isdecimal()]
         for group in sorted(groups, key=int):
-            for name, info in _sorted_segments(self._storage.list(f"{at}/{group}")):
+            found = _sorted_segments(self._storage.list(f"{at}/{group}"))
+            end = _end(found) if is_open and group == max(groups, key=int) else None
+            ended = False
+            for name, info in found:
                 path, size = f"{at}/{group}/{info.name}", info.size or 0
                 old = is_old(info.modified, self._limit)
                 chosen = [reader for reader in readers if reader.reads(name, old)]
                 shown = any(reader.cut is None or name.first_clock < reader.cut for reader in chosen)
-                if shown or (info.name in planned and not _behind(name, limits)) or not old:
+                needed = shown or (info.name in planned and not _behind(name, limits)) or not old
+                ended |= needed and end is not None and name.last == end.last
+                if needed or (name == end and not ended):
                     self._kept(path, stream, size)
                 elif not readers:
                     yield Garbage(path, size, reason)
@@ -212,6 +218,15 @@ def _sorted_segments(listing: Listing) -> list[tuple[SegmentName, ObjectInfo]]:
     found = [(SegmentName.parse(info.name), info) for info in listing if info.size is not None]
     parsed = [(name, info) for name, info in found if name is not None]
     return sorted(parsed, key=lambda one: (one[0].first, -one[0].last))
+
+
+def _end(group: list[tuple[SegmentName, ObjectInfo]]) -> SegmentName | None:
+    """Return the segment of a stream's newest group that can tell `segments.seal`, which looks no further, its end.
+
+    It stays even if a range that begins in an earlier group supersedes it: else one before it, which a fork needs,
+    would be taken for the last.
+    """
+    return max((name for name, _ in group), key=lambda name: (name.last, name.first), default=None)
 
 
 def _behind(name: SegmentName, limits: set[tuple[int | None, int | None]]) -> bool:
