@@ -191,7 +191,7 @@ class Fit(Attachment):
         if not self._goes_on():
             decision = self._decision = self._decision or decide(logger._wanted(self._index), self.loaded)
             logger._retarget(decision.run)
-            self._run._give(self._held_config)
+            self._run._metadata.give(self._held_config)
             opened = self._run._open(decision.request)
             self._held_config = {}
             start = opened.start

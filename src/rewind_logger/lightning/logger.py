@@ -372,7 +372,7 @@ class RewindLogger(Logger, LogsMedia):
             with contextlib.suppress(FencedError, StorageError):  # said where it happened
                 run._flush_rows(PICKLE_WAIT_S)
         elif run is not None:
-            state["_config"] = dict(run._given_config)
+            state["_config"] = dict(run._metadata.given)
         state.update(_run=None, _idle=None, _storage=None, _attachment=None, _fit=None, _waits=False)
         return state
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import threading
 import time
 import warnings
@@ -12,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
-from rewind_logger.errors import ConfigError, PositionError, RewindError, StorageError
+from rewind_logger.errors import ConfigError, RewindError, StorageError
 from rewind_logger.history.late_opening import LateOpening, place
 from rewind_logger.history.opening import Opened, OpenRequest, begun
 from rewind_logger.history.writer import Writer
@@ -26,12 +25,11 @@ from rewind_logger.sdk.disabled import NullWriter
 from rewind_logger.sdk.handle import Handle
 from rewind_logger.sdk.inherited import Inherited
 from rewind_logger.sdk.intake import Intake
-from rewind_logger.sdk.metadata import Labels, to_values
-from rewind_logger.sdk.moment import MAX_STEP
+from rewind_logger.sdk.live_metadata import LiveMetadata
 from rewind_logger.sdk.notice import RewindWarning
-from rewind_logger.sdk.plain import Json
 from rewind_logger.sdk.provenance import openings
 from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.sdk.steps import backward, check_step
 from rewind_logger.sdk.summary.live import LiveSummary
 from rewind_logger.sdk.summary.step_sync import StepSync
 from rewind_logger.sdk.summary.summarized import Summarized
@@ -82,11 +80,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._steps_given = False  # meanwhile
         self._failed = False  # by what a trainer said last
         self._said: set[str] = set()  # what is said once
-        self._given_config: dict[str, Json] = dict(spec.config)
-        self._given_labels: dict[str, Any] = spec.labels.given()
-        self._labels: dict[str, Any] = dict(self._given_labels)
         self._inherited: Inherited | None = None
-        self._config = Config(self._given_config, on_change=self._record_config)
+        self._metadata = LiveMetadata(spec.config, spec.labels, self._record_metadata)
         self._intake = Intake(self._writer)
         self._put = self._intake.put
         self._sync = StepSync(self._put, partial(setattr, self, "_put"))
@@ -104,7 +99,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
     @property
     def config(self) -> Config:
         """The configuration; changes are recorded at the present step."""
-        return self._config
+        return self._metadata.config
 
     @property
     def step(self) -> int:
@@ -174,7 +169,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                 if commit is not False and clock is not None and not self._driven:
                     self._clock = clock + 1
                 return
-            given: int | None = _check_step(step)
+            given: int | None = check_step(step)
             if self._counting:
                 self._steps_given = True
                 self._writer.give_steps()
@@ -228,12 +223,12 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                 return
             self._state = "finished"
         open_runs.remove(self._storage.url, self._ref, self)
+        state: Literal["finished", "failed"] = "failed" if exit_code else "finished"
         try:
-            trouble = self._settle("finished" if not exit_code else "failed", FINISH_TIMEOUT_S)
+            trouble = self._settle(state, FINISH_TIMEOUT_S)
         finally:
             self._writer.close()
         if self._opened is not None and not self._spec.disabled:
-            state = "finished" if not exit_code else "failed"
             # The clock stays at a step that was given, or not committed, until another row comes.
             reached = max(self.step + self._driven, self._writer.next_step)
             notice.say(notice.closing(self._storage, self._ref, state, reached, trouble, self._writer.kept))
@@ -266,17 +261,10 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             if self._opened is not None:
                 self._intake.forget()
                 self._sync.forget()
-            self._opened, self._clock = opened, opened.start
-            inherited = self._inherited = Inherited(self._storage, opened, self._writer.inherited_aggregates)
-            # A fork is a run of its own: it inherits the config, and not what its parent is called.
-            nothing = Labels().all() if opened.kind == "forked" else {}
-            self._labels = {**nothing, **self._given_labels}
-            self._config._rebase(self._given_config, lambda: inherited.metadata.config)
+            self._clock = opened.start
+            inherited = self._build_on(opened)
             self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
-            if values := to_values(self._given_config, self._labels):
-                self._append("events", values, OPENING_CLOCK)
-            for event, clock in self._summary._reopen(inherited, opened.start):
-                self._append("events", event, clock)
+            self._append_given(inherited, opened.start)
         open_runs.add(self._storage.url, self._ref, self)
         self._companions.begin()
         if say and not self._spec.disabled:
@@ -290,29 +278,35 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         """
         with self._lock:
             self._counting = True
-            assumed = self._opened = begun(self._ref, 0, "unopened", request.reason)
+            assumed = begun(self._ref, 0, "unopened", request.reason)
             self._clock = assumed.start
-            inherited = self._inherited = Inherited(self._storage, assumed, self._writer.inherited_aggregates)
-            self._config._rebase(self._given_config, dict)
+            inherited = self._build_on(assumed)
             self._writer.open_later(LateOpening(request, partial(self._arrive, request), self._go_on), failure)
-            if values := to_values(self._given_config, self._labels):
-                self._append("events", values, OPENING_CLOCK)
-            for event, clock in self._summary._reopen(inherited, assumed.start):
-                self._append("events", event, clock)
+            self._append_given(inherited, assumed.start)
         open_runs.add(self._storage.url, self._ref, self)
         self._companions.begin()
 
     def _arrive(self, request: OpenRequest, opened: Opened) -> None:
         """Go on at the end of the run, now that it is known; the lock is held."""
         self._counting = False
-        self._opened = opened
+        self._summary._inherit(self._build_on(opened))
         self._clock = self._place(self._clock)
-        inherited = self._inherited = Inherited(self._storage, opened, self._writer.inherited_aggregates)
-        self._config._rebase(self._given_config, lambda: inherited.metadata.config)
-        self._labels = dict(self._given_labels)
-        self._summary._inherit(inherited)
         self._artifacts.rows.arrive(opened, self._place)
         self._append("events", openings.to_value(opened, request.reason), OPENING_CLOCK)
+
+    def _build_on(self, opened: Opened) -> Inherited:
+        """Go on above what an opening builds on."""
+        self._opened = opened
+        inherited = self._inherited = Inherited(self._storage, opened, self._writer.inherited_aggregates)
+        self._metadata.reopen(inherited, forked=opened.kind == "forked")
+        return inherited
+
+    def _append_given(self, inherited: Inherited, start: int) -> None:
+        """Log what the opening is given."""
+        if values := self._metadata.event():
+            self._append("events", values, OPENING_CLOCK)
+        for event, clock in self._summary._reopen(inherited, start):
+            self._append("events", event, clock)
 
     def _place(self, clock: int | None) -> int | None:
         """Return where a clock that was counted from 0 belongs."""
@@ -346,10 +340,6 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
     def _advance(self, clock: int) -> None:
         """Set the clock to the step that a trainer is at."""
         self._clock = clock
-
-    def _give(self, config: Mapping[str, Any]) -> None:
-        """Add to the config that the next opening is given, also while the run is still open elsewhere."""
-        self._given_config.update(Config(config).as_dict())
 
     def _mark(self, values: dict[str, Scalar], clock: int) -> None:
         """Add a row to the stream of checkpoints."""
@@ -416,16 +406,10 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
 
     def _backward(self, step: int, clock: int) -> str | None:
         """Return the warning about a step before the present one, None if it was given, or refuse the step."""
-        what = (
-            f"Step {step} was logged to run {self._ref}, which is at step {clock}, and a run never goes back by itself"
-        )
-        how = f"To go back, open it with resume_from='{self.id}?_step=N', which keeps step N."
-        if self._spec.on_backward_step == "error":
-            raise PositionError(f"{what}: the row was refused. {how}")
-        if "backward" in self._said:
-            return None
+        warning = backward(self._ref, step, clock, refused=self._spec.on_backward_step == "error")
+        said = "backward" in self._said
         self._said.add("backward")
-        return f"{what}: the row is kept at step {clock}, with {step} in the column `step`. {how} This is said once."
+        return None if said else warning
 
     def _is_closed(self) -> bool:
         """Say whether nothing is logged any more, because the run is the parent's; raise if it is finished."""
@@ -448,15 +432,9 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             )
         return True
 
-    def _record_config(self, changes: dict[str, Json]) -> None:
-        """Keep a change of the config: at the opening that is to come, or at the present step."""
-        if self._is_closed():
-            return
-        with self._lock:
-            if self._opened is None or self._counting:
-                self._given_config.update(changes)
-            if self._opened is not None:
-                self._append("events", to_values(changes, {}), self._clock)
+    def _record_metadata(self, event: dict[str, Scalar]) -> bool:
+        """Keep a change of config or labels; return False if the opening that is to come has to be given it."""
+        return self._annotate(event, False) and not self._counting
 
     def _annotate(self, event: dict[str, Scalar], at_opening: bool) -> bool:
         """Keep an event, at the present step or as the opening's own; return False if the run is not open yet."""
@@ -467,35 +445,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                 self._append("events", event, OPENING_CLOCK if at_opening else self._clock)
             return self._opened is not None
 
-    def _set_labels(self, labels: Labels) -> None:
-        """Keep new labels, likewise."""
-        if self._is_closed():
-            return
-        with self._lock:
-            given = labels.given()
-            self._labels.update(given)
-            if self._opened is None or self._counting:
-                self._given_labels.update(given)
-            if self._opened is not None:
-                self._append("events", to_values(None, given), self._clock)
-
-    def _label(self, name: str) -> Any:
-        if name in self._labels or self._inherited is None:
-            return self._labels.get(name)
-        return getattr(self._inherited.metadata.labels, name)
-
     def _is_open(self) -> Opened:
         if self._opened is None:
             raise ConfigError(f"Run {self._ref} is not open yet.")
         return self._opened
-
-
-def _check_step(step: Any) -> int:
-    """Return a step that was given to `log`, or refuse it."""
-    if type(step) is not int:
-        if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise PositionError(f"step={step!r} is a {type(step).__name__}, not a whole number: use int(step).")
-        step = operator.index(step)
-    if not 0 <= step <= MAX_STEP:
-        raise PositionError(f"step={step} is no step: steps are counted from 0.")
-    return int(step)

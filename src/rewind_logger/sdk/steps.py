@@ -1,0 +1,38 @@
+"""Steps that are given to `log`: what is one, and what is said of one before the present one."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from rewind_logger.errors import PositionError
+from rewind_logger.sdk.moment import MAX_STEP
+from rewind_logger.types import RunRef
+
+
+def check_step(step: Any) -> int:
+    """Return a step that was given.
+
+    Raises:
+        PositionError: If it is none.
+    """
+    if type(step) is not int:
+        if isinstance(step, bool) or not hasattr(step, "__index__"):
+            raise PositionError(f"step={step!r} is a {type(step).__name__}, not a whole number: use int(step).")
+        step = operator.index(step)
+    if not 0 <= step <= MAX_STEP:
+        raise PositionError(f"step={step} is no step: steps are counted from 0.")
+    return int(step)
+
+
+def backward(run: RunRef, step: int, clock: int, *, refused: bool) -> str:
+    """Return the warning about a step that lies before the present one.
+
+    Raises:
+        PositionError: If such steps are refused.
+    """
+    what = f"Step {step} was logged to run {run}, which is at step {clock}, and a run never goes back by itself"
+    how = f"To go back, open it with resume_from='{run.id}?_step=N', which keeps step N."
+    if refused:
+        raise PositionError(f"{what}: the row was refused. {how}")
+    return f"{what}: the row is kept at step {clock}, with {step} in the column `step`. {how} This is said once."
