@@ -1,0 +1,139 @@
+"""`verify` finds what is damaged, missing or there twice, and says what that costs whom."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rewind_logger.format import names, segment
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history.verify import verify
+from rewind_logger.storage.base import Storage
+from rewind_logger.storage.memory import MemoryStorage
+from rewind_logger.types import RunRef
+from tests.figures import count
+from tests.history.lines import RUN, forked, log, opened, rewound
+from tests.history.machine import Machine, die, journals
+from tests.history.verifying.verified import FORK, damage, is_read, only, paths, segments_of, terms
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(i, marks=pytest.mark.exhaustive) for i in range(2, 20))])
+def test_a_bit_that_was_flipped_in_any_object_is_found(seed: int, filled: MemoryStorage) -> None:
+    chance = random.Random(seed)
+    for path in list(paths(filled)):
+        data = filled.read(path)
+        for at in (chance.randrange(len(data)),):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << chance.randrange(8)
+            filled.put(path, bytes(damaged))
+            found = verify(filled).problems
+            assert path in [problem.path for problem in found], f"byte {at} of {path}"
+            assert all(problem.cost and problem.remedy for problem in found)
+            count("bytes flipped")
+        filled.put(path, data)
+    assert verify(filled).ok
+
+
+MAY_BE_MISSING = ("end.json", "alive.json", "merge.json")
+"""A run reads the same without them, and so it does without snapshots."""
+
+
+def test_an_object_that_is_missing_is_found(filled: MemoryStorage) -> None:
+    for path in list(paths(filled)):
+        name = path.rpartition("/")[2]
+        if name in MAY_BE_MISSING or "/summary/" in path:
+            continue
+        if "/s/" in path and (not is_read(filled, path) or is_last(filled, path)):
+            continue
+        data = filled.read(path)
+        filled.delete(path)
+        report = verify(filled)
+        assert not report.ok, f"nobody misses {path}"
+        filled.put(path, data)
+
+
+def is_last(storage: Storage, path: str) -> bool:
+    """Say whether a segment is the last of a folder that is not sealed: no other object tells that it was there."""
+    folder, _, name = path.rpartition("/")
+    open_folders = [terms(storage)[-1], *terms(storage, FORK)[-1:], RunPaths(RUN).evaluations]
+    return any(path.startswith(f"{one}/") for one in open_folders) and name == storage.list(folder)[-1].name
+
+
+def test_a_problem_says_which_steps_of_which_revisions_are_lost(memory: MemoryStorage) -> None:
+    writer = opened(memory)
+    for start in (0, 10, 20):
+        log(writer, range(start, start + 10))
+        writer.flush()
+    writer.close()
+    rewound(memory, 15).close()
+    forked(memory, "b", 12).close()
+    forked(memory, "c", 10).close()
+    second = next(path for path in segments_of(memory, terms(memory)[0]) if "_10_19" in path)
+    damage(memory, second)
+    cost = "rows of metrics in p/a@1 (steps 10 to 19), p/a@2 (steps 10 to 14), p/b@1 (steps 10 to 11)"
+    for report in (verify(memory), verify(memory, RUN)):
+        problem = only(report)
+        assert (problem.path, problem.harm, problem.cost) == (second, "loss", cost)
+        assert "backup" in problem.remedy
+        assert "1 problem.\n" in str(report) and second in str(report) and cost in str(report)
+    assert only(verify(memory, FORK)).cost == "rows of metrics in p/b@1 (steps 10 to 11)"
+    assert verify(memory, RunRef("p", "c")).lost == ()
+    memory.delete(second)
+    gap = next(problem for problem in verify(memory).problems if "Flush 1 is missing" in problem.what)
+    lost = "p/a@1 (steps 9 to 20), p/a@2 (steps 9 to 14), p/b@1 (steps 9 to 11), p/c@1 (step 9)"
+    assert gap.cost == f"rows of metrics in {lost}", "which flushes these steps were in is not known"
+
+
+def test_rows_that_come_twice_are_found(memory: MemoryStorage) -> None:
+    writer = opened(memory)
+    log(writer, range(4))
+    writer.flush()
+    writer.close()
+    (path,) = segments_of(memory, terms(memory)[0])
+    rows = segment.to_rows(segment.decode(memory.read(path)))
+    name = names.SegmentName(1, 1, 0, 3)
+    memory.put(
+        names.segment(terms(memory)[0], "metrics", name), segment.encode(rows, stream="metrics", first=1, last=1)
+    )
+    problem = only(verify(memory))
+    assert "begins with row 0" in problem.what and "p/a@1 (steps 0 to 3)" in problem.cost
+
+
+def test_a_segment_under_the_name_of_another_is_found(filled: MemoryStorage) -> None:
+    found = [path for path in segments_of(filled, terms(filled)[0]) if is_read(filled, path)]
+    for path in found:
+        data = filled.read(path)
+        filled.put(path, next(filled.read(other) for other in found if other != path))
+        assert only(verify(filled)).path == path
+        filled.put(path, data)
+
+
+def test_what_nobody_reads_costs_nothing(memory: MemoryStorage) -> None:
+    zombie = opened(memory)
+    log(zombie, range(4))
+    zombie.flush()
+    opened(memory).close()
+    log(zombie, range(4, 8))
+    with pytest.raises(RuntimeError):
+        zombie.flush()
+    zombie.close()
+    damage(memory, segments_of(memory, terms(memory)[0])[1])
+    assert (only(verify(memory)).harm, verify(memory).lost) == ("none", ())
+
+
+def test_a_damaged_journal_is_found_and_rows_that_wait_are_told(machine: Machine) -> None:
+    writer = opened(machine)
+    log(writer, range(10))
+    writer.flush()
+    log(writer, range(10, 15))
+    report = verify(machine)
+    assert (report.ok, report.notes, report.objects["journal parts"]) == (True, (), 1), "its writer lives"
+    die(writer)
+    report = verify(machine)
+    assert report.ok and "holds 5 rows, and its writer is gone" in report.notes[0]
+    (part,) = journals(machine)[0].glob("*.part")
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    assert only(verify(machine)).path == str(part)
