@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from rewind_logger.history import flusher
+from rewind_logger.storage import retry
 from tests.emulators.servers import Servers
 from tests.figures import Figures
+from tests.proxy import Proxy, proxied
 from tests.servers import S3Server, moto_server
 
 collect_ignore = ["emulators/sftp.py", "hostile/fuzz.py"]
@@ -42,6 +46,22 @@ def s3_server() -> Iterator[S3Server]:
     """Run one S3 server for all tests of this process."""
     with moto_server() as server:
         yield server
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[Proxy]:
+    """Stand between a client and the S3 server, to spoil what goes by."""
+    with proxied(s3_server) as running:
+        yield running
+
+
+@pytest.fixture
+def no_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask a store that failed again at once."""
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(flusher, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(flusher, "LAST_RETRY_S", 0.01)
 
 
 @pytest.fixture(scope="session")

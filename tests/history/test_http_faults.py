@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rewind_logger.errors import CorruptError
-from rewind_logger.history import flusher
-from rewind_logger.storage import Storage, open_storage, retry
+from rewind_logger.storage import Storage, open_storage
 from tests.conftest import Bucket
 from tests.figures import count
 from tests.history.lines import end, line, log, opened, read, rewound
-from tests.proxy import Proxy, Request, Trouble, proxied
-from tests.servers import Answer, S3Server
+from tests.proxy import Proxy, Request, Trouble
+from tests.servers import Answer
 
-
-@pytest.fixture(autouse=True)
-def no_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
-    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.0)
-    monkeypatch.setattr(flusher, "FIRST_RETRY_S", 0.001)
-    monkeypatch.setattr(flusher, "LAST_RETRY_S", 0.01)
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[Proxy]:
-    with proxied(s3_server) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 
 def live(storage: Storage) -> None:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rewind_logger import Run, StorageError, TransientStorageError, init, open_store, sync
-from rewind_logger.history import flusher
 from rewind_logger.sdk import run as run_module
-from rewind_logger.storage import remote, retry
+from rewind_logger.storage import remote
 from tests.conftest import Bucket
 from tests.figures import count
-from tests.proxy import Proxy, Request, Trouble, always, proxied
-from tests.servers import Answer, S3Server
+from tests.proxy import Proxy, Request, Trouble, always
+from tests.servers import Answer
 
 SLOW_DOWN = Answer.s3_error(503, "SlowDown", "Please reduce your request rate.")
 EXPIRED = Answer.s3_error(400, "ExpiredToken", "The provided token has expired.")
 QUIET: dict[str, Any] = {"console": False, "system_metrics": False}
 
 
-@pytest.fixture(autouse=True)
-def no_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
-    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.0)
-    monkeypatch.setattr(flusher, "FIRST_RETRY_S", 0.001)
-    monkeypatch.setattr(flusher, "LAST_RETRY_S", 0.01)
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[Proxy]:
-    with proxied(s3_server) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 
 @pytest.fixture
