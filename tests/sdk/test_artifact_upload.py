@@ -4,99 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import secrets
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rewind_logger import Artifact, ConfigError, StorageError, StoredRun, TransientStorageError, init, open_store
-from rewind_logger.history import locks
+from rewind_logger import Artifact, ConfigError, StorageError, TransientStorageError, init, open_store
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import run as run_module
 from rewind_logger.sdk.artifacts import uploads
-from rewind_logger.sdk.artifacts.staging import Staging, clean
-from rewind_logger.sdk.run import Run
-from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import CountingStorage
-from rewind_logger.storage.memory import MemoryStorage
-from rewind_logger.storage.wrapper import WrapperStorage
-from rewind_logger.types import Position, RunRef
+from rewind_logger.types import Position
 from tests.conftest import Bucket
 from tests.sdk.test_artifacts import content, told
-from tests.sdk.test_process import script
-
-REF = RunRef("p", "r1")
-
-
-class Far(WrapperStorage):
-    """A store that is not on this machine, as far as the SDK can tell; what happens to a file on its way is chosen."""
-
-    def __init__(self, inner: Storage) -> None:
-        super().__init__(inner)
-        self.url = f"far://{secrets.token_hex(8)}"
-        self.on_file: Callable[[], None] = lambda: None
-
-    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
-        self.on_file()
-        self.inner.put_file(path, source, sha256=sha256)
-
-
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def far(spool: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
-    monkeypatch.setattr(uploads, "FIRST_WAIT_S", 0.01)
-    return Far(CountingStorage(MemoryStorage(f"memory://{secrets.token_hex(8)}")))
-
-
-def opened(storage: Storage, at: int | None = None) -> Run:
-    run = Run(RunSpec(storage=storage, run=REF))
-    run._open(OpenRequest(at=None if at is None else Position(REF, None, at)))
-    return run
-
-
-def stored(storage: Storage, next_step: int | None = None) -> StoredRun:
-    return StoredRun(storage, Position(REF, None, next_step))
-
-
-def of_file(path: Path, text: str, **options: Any) -> Artifact:
-    path.write_text(text)
-    artifact = Artifact("m", "text")
-    artifact.add_file(path, name="content.txt", **options)
-    return artifact
-
-
-def staged(spool: Path) -> list[str]:
-    """The files that wait for an upload."""
-    return sorted(path.name for path in spool.rglob("staged-*/*/*"))
-
-
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-class Gate:
-    """Where an upload waits until it is let through."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self) -> None:
-        self.reached.set()
-        assert self.open.wait(60)
+from tests.sdk.uploading import REF, Far, Gate, files_in, of_file, opened, staged, stored, to_open
 
 
 def test_a_flush_waits_for_artifacts_too(far: Far, tmp_path: Path) -> None:
@@ -138,7 +61,7 @@ def test_on_s3(bucket: Bucket, spool: Path, tmp_path: Path) -> None:
             run.log({"a": step})
         assert artifact.wait().version == "v3"
         far = Artifact("far", "reference")
-        path = open_store(**_store(where)).run("p/r1").artifact("m").digest
+        path = open_store(**to_open(where)).run("p/r1").artifact("m").digest
         entry = far.add_reference(
             f"{bucket.url}/exp/blobs/{path[:2]}/{path}", name="manifest", storage_options=bucket.storage_options
         )
@@ -147,7 +70,7 @@ def test_on_s3(bucket: Bucket, spool: Path, tmp_path: Path) -> None:
     with init(**where, project="p", resume_from="r1?_step=2") as run:
         assert content(run.use_artifact("m:best"), tmp_path) == "step 2"
         run.log_artifact(of_file(tmp_path / "model", "again"))
-    store = open_store(**_store(where))
+    store = open_store(**to_open(where))
     assert told(store.run("p/r1")) == [("m:v0", [], 0), ("m:v1", [], 1), ("m:v2", ["best"], 2), ("m:v3", ["latest"], 3)]
     archived = store.run("p/r1@1")
     assert [one.qualified_name for one in archived.artifacts][3:] == ["p/r1@1/m:v3", "p/r1@1/far:v0"]
@@ -156,10 +79,6 @@ def test_on_s3(bucket: Bucket, spool: Path, tmp_path: Path) -> None:
     assert (folder / "large").read_bytes() == (tmp_path / "large").read_bytes()
     assert b'"content.txt"' in Path(archived.artifact("far").file(tmp_path / "far")).read_bytes()
     assert files_in(spool) == [], "nothing waits on this machine"
-
-
-def _store(where: dict[str, Any]) -> dict[str, Any]:
-    return {"url": where["dir"], "storage_options": where["storage_options"]}
 
 
 def test_training_goes_on_and_nothing_is_seen_before_it_is_whole(far: Far, spool: Path, tmp_path: Path) -> None:
@@ -182,32 +101,6 @@ def test_training_goes_on_and_nothing_is_seen_before_it_is_whole(far: Far, spool
     assert told(stored(far)) == [("m:v0", ["latest"], 5)]
     assert content(stored(far).artifact("m"), tmp_path) == "as it was"
     run.finish()
-
-
-def test_a_run_with_nothing_on_its_way_costs_nothing(far: Far, spool: Path, tmp_path: Path) -> None:
-    run = opened(far)
-    for word in ("one", "two"):
-        run.log_artifact(of_file(tmp_path / "model", word)).wait(60)
-        for thread in threading.enumerate():
-            if thread.name.startswith("rewind-logger-upload"):
-                thread.join(60)
-        assert not any(thread.name.startswith("rewind-logger-upload") for thread in threading.enumerate())
-        assert not list(spool.rglob("staged-*"))
-    run.finish()
-    assert [label for label, _, _ in told(stored(far))] == ["m:v0", "m:v1"]
-
-
-def test_an_immutable_file_is_not_copied_first(far: Far, spool: Path, tmp_path: Path) -> None:
-    gate = far.on_file = Gate()
-    run = opened(far)
-    run.log_artifact(of_file(tmp_path / "model", "x", policy="immutable"))
-    assert gate.reached.wait(60)
-    assert staged(spool) == ["artifact"]
-    run.log_artifact(of_file(tmp_path / "other", "y"))
-    assert staged(spool) == ["000000000", "artifact", "artifact"]
-    gate.open.set()
-    run.finish()
-    assert [content(one, tmp_path) for one in stored(far).artifacts] == ["x", "y"]
 
 
 def test_files_go_up_several_at_a_time_and_not_more(far: Far, tmp_path: Path) -> None:
@@ -352,118 +245,3 @@ def test_what_was_cut_off_while_it_was_uploaded_is_in_no_revision(
     run.finish()
     assert told(stored(far)) == [("m:v0", ["latest"], 3)]
     assert "an artifact of step 9 came into the store after run p/r1 had been opened anew" in capsys.readouterr().err
-
-
-KILLED = """
-import ast, os, signal, sys
-from pathlib import Path
-import rewind_logger
-
-url, options = {url!r}, ast.literal_eval({options!r})
-run = rewind_logger.init(dir=url, project="p", id="r1", storage_options=options)
-run.log({{"a": 0}})
-run.flush()
-
-def die(**_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-storage = run._storage.inner
-sending = storage._for_files(storage.filesystem, 40_000_000)
-sending.connect()
-sending.s3.meta.events.register("before-send.s3.UploadPart", die)
-Path("model").write_bytes(os.urandom(40_000_000))
-artifact = rewind_logger.Artifact("m", "model")
-artifact.add_file("model")
-run.log_artifact(artifact)
-run.log({{"a": 1}})
-run.finish()
-"""
-
-
-def test_killed_in_an_upload(bucket: Bucket, spool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where: dict[str, Any] = {"dir": f"{bucket.url}/exp", "storage_options": bucket.storage_options}
-    code = KILLED.format(url=where["dir"], options=repr(bucket.storage_options))
-    done = script(code, tmp_path, check=False, REWIND_LOGGER_SPOOL=str(spool))
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert staged(spool) == ["000000000", "artifact"]
-    store = open_store(**_store(where))
-    assert store.run("p/r1").artifacts == []
-    with init(**where, project="p", id="r1") as run:
-        said = capsys.readouterr().err
-        assert "the artifact m of step 1 of run p/r1 is not in the store: its process was killed" in said
-        assert staged(spool) == []
-        assert run.step == 2, "the rows are there"
-        run.log_artifact(of_file(tmp_path / "model", "again"))
-    assert told(store.run("p/r1")) == [("m:v0", ["latest"], 2)]
-    assert files_in(spool) == []
-    name = bucket.url.removeprefix("s3://")
-    with init(**where, project="p", id="r1"):
-        assert "is not in the store" not in capsys.readouterr().err
-    found = run._storage.inner.filesystem.call_s3("list_objects_v2", Bucket=name)["Contents"]  # type: ignore[attr-defined]
-    assert not [one["Key"] for one in found if one["Size"] > 1_000_000 and re.search("blobs/", one["Key"])]
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_leaves_the_upload_to_its_parent(far: Far, spool: Path, tmp_path: Path) -> None:
-    gate = far.on_file = Gate()
-    run = opened(far)
-    artifact = run.log_artifact(of_file(tmp_path / "model", "x"))
-    assert gate.reached.wait(60)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            run.log_artifact(of_file(tmp_path / "other", "y"))
-            run.finish()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-    assert staged(spool) == ["000000000", "artifact"]
-    gate.open.set()
-    assert artifact.wait(60).version == "v0"
-    run.finish()
-    assert told(stored(far)) == [("m:v0", ["latest"], 0)]
-
-
-def test_what_is_staged_outlasts_the_upload_before_it(tmp_path: Path) -> None:
-    waiting = Staging(tmp_path)
-    for _ in range(2):
-        first, second = waiting.begin("first"), waiting.begin("second")
-        waiting.discard(first)
-        assert clean(tmp_path) == [], "it is still in use"
-        assert (second / "artifact").read_text() == "second"
-        waiting.discard(second)
-        tmp_path.mkdir(exist_ok=True)
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_living_process_has_waiting_is_left_alone(far: Far, spool: Path, tmp_path: Path) -> None:
-    gate = far.on_file = Gate()
-    run = opened(far)
-    artifact = run.log_artifact(of_file(tmp_path / "model", "x"))
-    assert gate.reached.wait(60)
-    run._artifacts.begin()  # as another opening of the run on this machine would
-    assert staged(spool) == ["000000000", "artifact"]
-    gate.open.set()
-    artifact.wait(60)
-    run.finish()
-
-
-def test_what_is_just_being_staged_is_left_alone(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the moment before it is locked another process looks for what was left waiting."""
-    look = "import sys, pathlib as p; from rewind_logger.sdk.artifacts.staging import clean; clean(p.Path(sys.argv[1]))"
-    staging, lock = Staging(spool), locks._try_lock
-
-    def look_and_lock(fd: int) -> bool:
-        subprocess.run([sys.executable, "-c", look, str(spool)], check=True)
-        return lock(fd)
-
-    monkeypatch.setattr(locks, "_try_lock", look_and_lock)
-    folder = staging.begin("an artifact")
-    monkeypatch.undo()
-    assert (folder / "artifact").read_text() == "an artifact"
-    subprocess.run([sys.executable, "-c", look, str(spool)], check=True)
-    assert folder.is_dir(), "it is seen to be ours"
-    staging.discard(folder)
-    assert not spool.exists()
