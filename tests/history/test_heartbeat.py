@@ -119,7 +119,7 @@ def test_that_of_a_dead_writer_is_none_of_the_next(storage: Storage) -> None:
 def test_it_says_the_time_and_is_checked(memory: MemoryStorage) -> None:
     Heartbeat(memory, "p/a/t/0", iter([0.0, 1e9]).__next__).beat()
     fields = json.loads(memory.read(names.alive("p/a/t/0")))
-    assert set(fields) == {"at_ms", "format", "crc32"}
+    assert set(fields) == {"at_ms", "acknowledged", "format", "crc32"}
 
 
 def test_a_finished_run_is_asked_for_none_before_its_next_row_is_stored(memory: MemoryStorage) -> None:

@@ -31,6 +31,8 @@ class Heartbeat:
         self._path = names.alive(folder)
         self._clock = clock
         self._due = clock() + INTERVAL_S
+        self.acknowledged: dict[str, int] = {}
+        """Per stream the last flush that was acknowledged; what tells of the term tells of them."""
         self.last_ms = 0
         """The latest time that was told of the term, by a sign of life or its closing mark, in wall milliseconds."""
 
@@ -48,8 +50,9 @@ class Heartbeat:
         now = self._clock()
         if now >= self._due:
             self._due = now + INTERVAL_S
+            alive = Alive(at_ms=self.now_ms(), acknowledged=self.acknowledged)
             try:
-                self._storage.put(self._path, documents.encode_alive(Alive(at_ms=self.now_ms())))
+                self._storage.put(self._path, documents.encode_alive(alive))
             except Exception as error:  # whoever logs is told when rows cannot be stored
                 LOG.debug("No sign of life could be put: %s", error)
         return self._due

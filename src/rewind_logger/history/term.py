@@ -52,6 +52,7 @@ class Term:
             self._check_there()
         added = self.put(flushes, rows)
         self.check_owner()
+        self._heartbeat.acknowledged.update({stream: flushes[stream] for stream in rows})
         for stream, found, points in added:
             self._compactor.add(stream, found, points)
             if stream == "metrics":
@@ -101,7 +102,12 @@ class Term:
     def end(self, state: str, next_step: int) -> None:
         """Put the closing mark, replacing an earlier one."""
         self._check_there()
-        mark = End(state=state, next_step=next_step, ended_ms=self._heartbeat.now_ms())
+        mark = End(
+            state=state,
+            next_step=next_step,
+            ended_ms=self._heartbeat.now_ms(),
+            acknowledged=self._heartbeat.acknowledged,
+        )
         self._storage.put(names.end(self.opened.folder), documents.encode_end(mark))
 
 

@@ -8,12 +8,14 @@ import pytest
 
 from rewind_logger.format import names, segment
 from rewind_logger.format.names import RunPaths
+from rewind_logger.history import compact, heartbeat
 from rewind_logger.history.verify import verify
+from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.figures import count
-from tests.history.lines import RUN, forked, log, opened, rewound
+from tests.history.lines import RUN, end, forked, log, opened, rewound
 from tests.history.machine import Machine, die, journals
 from tests.history.verifying.verified import FORK, damage, is_read, only, paths, segments_of, terms
 
@@ -54,10 +56,67 @@ def test_an_object_that_is_missing_is_found(filled: MemoryStorage) -> None:
 
 
 def is_last(storage: Storage, path: str) -> bool:
-    """Say whether a segment is the last of a folder that is not sealed: no other object tells that it was there."""
+    """Say whether a segment is the last of an evaluation: no other object tells that it was there."""
     folder, _, name = path.rpartition("/")
-    open_folders = [terms(storage)[-1], *terms(storage, FORK)[-1:], RunPaths(RUN).evaluations]
-    return any(path.startswith(f"{one}/") for one in open_folders) and name == storage.list(folder)[-1].name
+    return path.startswith(f"{RunPaths(RUN).evaluations}/") and name == storage.list(folder)[-1].name
+
+
+def three_flushes(storage: Storage) -> tuple[Writer, list[str]]:
+    """Begin a run with three flushes; return its writer, and its segments of metrics."""
+    writer = opened(storage)
+    for start in (0, 10, 20):
+        log(writer, range(start, start + 10))
+        writer.append("events", {"config": "{}"}, start)
+        writer.flush()
+    return writer, [path for path in segments_of(storage, terms(storage)[0]) if "/metrics/" in path]
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_the_last_segments_of_a_run_that_ended_are_missed(
+    gone: int, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No number of a flush tells that more followed it, but the closing mark does."""
+    monkeypatch.setattr(compact, "CLOSING_PARTS", 100)
+    writer, found = three_flushes(memory)
+    end(writer)
+    for path in found[-gone:]:
+        memory.delete(path)
+    problem = only(verify(memory, RUN))
+    assert problem.path == f"{terms(memory)[0]}/s/metrics"
+    assert ("Flush 2 is missing" if gone == 1 else "Flushes 0 to 2 are missing") in problem.what
+    assert (problem.harm, problem.cost) == ("loss", "rows of metrics in p/a@1")
+
+
+def test_they_are_missed_too_when_the_run_went_on_without_them(memory: MemoryStorage) -> None:
+    writer, _ = three_flushes(memory)
+    end(writer)
+    for path in segments_of(memory, terms(memory)[0]):
+        if "/metrics/" in path and "_29." in path:
+            memory.delete(path)
+    writer = opened(memory)
+    log(writer, range(30, 40))
+    end(writer)
+    rewound(memory, 12).close()
+    problem = only(verify(memory))
+    assert "were stored, as its writer's marks say, and were gone when claim 1 was made" in problem.what
+    assert "p/a had last" in problem.cost and problem.harm == "loss"
+
+
+def test_what_a_killed_writer_said_of_its_rows_is_missed(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last sign of life tells; of what it stored after that, nothing does."""
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.0)
+    writer, found = three_flushes(memory)
+    writer._delivery.beat()
+    log(writer, range(30, 40))
+    writer.flush()
+    last = next(path for path in segments_of(memory, terms(memory)[0]) if "_30_39" in path)
+    memory.delete(last)
+    assert verify(memory).ok
+    memory.delete(found[-1])
+    assert "Flush 2 is missing" in only(verify(memory)).what
+    writer.close()
 
 
 def test_a_problem_says_which_steps_of_which_revisions_are_lost(memory: MemoryStorage) -> None:

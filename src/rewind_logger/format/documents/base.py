@@ -124,7 +124,9 @@ def _base(fields: dict[str, Any], run: RunRef) -> Base:
         recovery=None
         if recovery is None
         else Recovery(
-            nonce=checks.nonce(recovery["nonce"]), first=_seal(recovery["first"]), start=checks.clock(recovery["start"])
+            nonce=checks.nonce(recovery["nonce"]),
+            first=checks.flushes(recovery["first"]),
+            start=checks.clock(recovery["start"]),
         ),
         created_ms=checks.time_ms(fields["created_ms"]),
         begun=checks.integer(fields.get("begun", 0)),
@@ -151,7 +153,7 @@ def _lineage_to_json(lineage: tuple[Entry, ...], run: RunRef) -> list[dict[str, 
 
 def _lineage(items: list[dict[str, Any]], run: RunRef) -> tuple[Entry, ...]:
     lineage = tuple(
-        Entry(names.absolute(item["folder"], run), _seal(item["sealed"]), checks.optional_clock(item["cut"]))
+        Entry(names.absolute(item["folder"], run), checks.flushes(item["sealed"]), checks.optional_clock(item["cut"]))
         for item in items
     )
     if len({entry.folder for entry in lineage}) != len(lineage):
@@ -168,10 +170,6 @@ def _plan(fields: Mapping[str, Any], run: RunRef) -> Plan:
         names.absolute(folder, run): {checks.stream(stream): _planned(files) for stream, files in streams.items()}
         for folder, streams in fields.items()
     }
-
-
-def _seal(fields: Mapping[str, Any]) -> dict[str, int]:
-    return {checks.stream(stream): checks.count(flush) for stream, flush in fields.items()}
 
 
 def _planned(files: Sequence[Sequence[Any]]) -> list[tuple[str, int]]:
@@ -208,5 +206,5 @@ def _revision(fields: dict[str, Any], run: RunRef) -> RevisionRecord:
         created_ms=checks.time_ms(fields["created_ms"]),
         reason=checks.shown(fields["reason"]),
         folder=None if folder is None else names.absolute(folder, run),
-        sealed=_seal(fields["sealed"]),
+        sealed=checks.flushes(fields["sealed"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from rewind_logger.format import names
 from rewind_logger.format.names import SegmentName
@@ -107,6 +108,11 @@ def stream(value: object) -> str:
     if not names.is_stream(word):
         raise ValueError(f"{word!r} is no stream")
     return word
+
+
+def flushes(value: Mapping[str, object]) -> dict[str, int]:
+    """Return by stream the number of a flush."""
+    return {stream(name): count(flush) for name, flush in value.items()}
 
 
 def segment_name(value: object) -> SegmentName:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rewind_logger.format.documents import checks
 from rewind_logger.format.documents.envelope import decode, encode
@@ -18,6 +19,8 @@ class End:
     next_step: int
     """One past the last step."""
     ended_ms: int
+    acknowledged: Mapping[str, int] = field(default_factory=dict)
+    """Per stream the last flush that was acknowledged by then (inclusive); more may follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Alive:
     """A sign of life of a term's owner, for people to read."""
 
     at_ms: int
+    acknowledged: Mapping[str, int] = field(default_factory=dict)
+    """As in `End`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,14 @@ class Evaluation:
 
 def encode_end(end: End) -> bytes:
     """Return the bytes of a closing mark."""
-    return encode({"state": end.state, "next_step": end.next_step, "ended_ms": end.ended_ms})
+    return encode(
+        {
+            "state": end.state,
+            "next_step": end.next_step,
+            "ended_ms": end.ended_ms,
+            "acknowledged": dict(end.acknowledged),
+        }
+    )
 
 
 def decode_end(data: bytes, path: str) -> End:
@@ -72,18 +84,26 @@ def decode_end(data: bytes, path: str) -> End:
             state=_state(fields["state"]),
             next_step=checks.clock(fields["next_step"]),
             ended_ms=checks.time_ms(fields["ended_ms"]),
+            acknowledged=checks.flushes(fields.get("acknowledged", {})),
         ),
     )
 
 
 def encode_alive(alive: Alive) -> bytes:
     """Return the bytes of a sign of life."""
-    return encode({"at_ms": alive.at_ms})
+    return encode({"at_ms": alive.at_ms, "acknowledged": dict(alive.acknowledged)})
 
 
 def decode_alive(data: bytes, path: str) -> Alive:
     """Return the sign of life in `data`; the same errors as `decode_claim`."""
-    return decode(data, path, "sign of life", lambda fields: Alive(at_ms=checks.time_ms(fields["at_ms"])))
+    return decode(
+        data,
+        path,
+        "sign of life",
+        lambda fields: Alive(
+            at_ms=checks.time_ms(fields["at_ms"]), acknowledged=checks.flushes(fields.get("acknowledged", {}))
+        ),
+    )
 
 
 def encode_removal(removal: Removal) -> bytes:

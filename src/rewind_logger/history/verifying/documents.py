@@ -169,8 +169,12 @@ def _read_beside(look: Look, run: Run, term: Term, present: set[str]) -> None:
         )
 
     state = f"whether the opening of {run.ref} with claim {term.number} ended well is not known"
-    read_one("closing marks", names.end(term.folder), documents.decode_end, state)
-    read_one("signs of life", names.alive(term.folder), documents.decode_alive, state)
+    end = read_one("closing marks", names.end(term.folder), documents.decode_end, state)
+    alive = read_one("signs of life", names.alive(term.folder), documents.decode_alive, state)
+    for mark in (end, alive):
+        for stream, flush in mark.acknowledged.items() if mark is not None else ():
+            acknowledged = look.folder(term.folder).acknowledged
+            acknowledged[stream] = max(flush, acknowledged.get(stream, -1))
     merge = read_one(
         "merge records",
         names.merge(term.folder),

@@ -81,7 +81,7 @@ def check_folder(look: Look, state: State, files: Files, folder: str) -> None:
     about = look.folder(folder)
     present = [info.name for info in look.storage.list(names.streams(folder)) if info.size is None]
     sealed = {stream for one in about.shown for stream in one.sealed or {}}
-    for stream in sorted({*present, *sealed, *about.planned}):
+    for stream in sorted({*present, *sealed, *about.planned, *about.acknowledged}):
         _check_stream(look, state, files, folder, about, stream)
 
 
@@ -172,7 +172,8 @@ def _check_covers(look: Look, stream: Stream, facts: Mapping[str, Facts | None])
     for limit, chosen in stream.covers.items():
         if limit == -1:
             continue
-        gaps = [gap for gap in segments.missing(chosen, limit) if gap not in said]
+        end = stream.about.acknowledged.get(stream.name) if limit is None else limit
+        gaps = [gap for gap in segments.missing(chosen, end) if gap not in said]
         if gaps and _was_trimmed(look, stream, limit):
             continue
         for first, last in gaps:

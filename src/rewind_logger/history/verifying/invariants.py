@@ -124,6 +124,17 @@ def _check_seals(look: Look, run: Run, chain: Sequence[Term]) -> None:
                     f"revisions of {run.ref} show other rows than they did, or two show different rows of one opening",
                     "Report it as a bug.",
                 )
+    for folder, (first, number) in seals.items():
+        if run.at(folder) is None:
+            continue  # another run's, which a fork may seal before its owner comes to its end
+        for stream, flush in look.folder(folder).acknowledged.items():
+            if (last := first.get(stream, -1)) < flush:
+                look.wrong(
+                    names.stream(folder, stream),
+                    f"Flushes {last + 1} to {flush} were stored, as its writer's marks say, and were gone when claim"
+                    f" {number} was made.",
+                    f"rows of {stream} that this opening of {run.ref} had last are in none of its revisions",
+                )
 
 
 def _check_revisions(look: Look, run: Run, term: Term, head: Base) -> None:

@@ -38,6 +38,8 @@ class Folder:
     shown: list[Shown] = field(default_factory=list)
     planned: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per stream the sizes of the segments that bases name."""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """Per stream the last flush of which the owner's marks say that it was stored (inclusive); more may be."""
 
 
 @dataclass(slots=True)
