@@ -43,7 +43,7 @@ class RunRef:
 
     @classmethod
     def split(cls, name: str) -> RunRef:
-        """Return the run that `str` writes so; whether any can be called so, `names.parse_run` sees."""
+        """Return the run that `str` writes so; whether any can be called so, `run_names.parse_run` sees."""
         project, _, run_id = name.rpartition("/")
         return cls(project, run_id)
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from rewind_logger.errors import ConfigError, CorruptError
 from rewind_logger.format import names
-from rewind_logger.format.names import RunPaths, SegmentName, check_name
+from rewind_logger.format.names import RunPaths, SegmentName
+from rewind_logger.format.run_names import check_name
 from rewind_logger.types import RunRef
 
 RUN = RunRef("team/digits", "r 1")

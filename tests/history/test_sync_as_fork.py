@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.format.names import check_name
+from rewind_logger.format.run_names import check_name
 from rewind_logger.history import view
 from rewind_logger.history.collect import collect
 from rewind_logger.history.part import Part

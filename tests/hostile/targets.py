@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from rewind_logger.errors import RewindError
-from rewind_logger.format import documents, frames, manifest, names, segment, snapshot, thrift
+from rewind_logger.format import documents, frames, manifest, names, run_names, segment, snapshot, thrift
 from rewind_logger.format.aggregates import of_points
 from rewind_logger.format.columns import check_points
 from rewind_logger.format.names import RunPaths, SegmentName, SnapshotName
@@ -121,11 +121,11 @@ def names_target(data: bytes) -> None:
     names.writer(text)
     quiet(
         lambda: names.absolute(text, RUN),
-        lambda: names.parse_run(text),
+        lambda: run_names.parse_run(text),
         lambda: moment.parse(text),
         lambda: lookup.split(text),
     )
-    names.is_name(text)
+    run_names.is_name(text)
     manifest.what_is_wrong_with(text)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rewind_logger.errors import CorruptError
-from rewind_logger.format.names import is_device
+from rewind_logger.format.run_names import UNPRINTABLE, is_device
 from rewind_logger.format.version import FORMAT_VERSION, check_version
 
 MAX_PATH_BYTES = 1024
@@ -27,7 +27,6 @@ MAX_PART_BYTES = 255
 """Of a name in UTF-8; what file systems take."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DRIVE = re.compile("[A-Za-z]:")
 
 
@@ -127,7 +126,7 @@ def what_is_wrong_with(name: object) -> str | None:
     if not isinstance(name, str):
         return f"the name {name!r} is no text"
     shown = repr(name[:200])
-    if _UNPRINTABLE.search(name):
+    if UNPRINTABLE.search(name):
         return f"the name {shown} holds a control character"
     if "\\" in name:
         return f"the name {shown} holds a backslash, which separates folders on Windows"

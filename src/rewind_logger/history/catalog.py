@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 
 from rewind_logger.errors import RunNotFoundError, StorageError
 from rewind_logger.format.documents import decode_removal
-from rewind_logger.format.names import RunPaths, is_name
+from rewind_logger.format.names import RunPaths
+from rewind_logger.format.run_names import is_name
 from rewind_logger.history import claims
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rewind_logger.format.names import RunPaths, is_name
+from rewind_logger.format.names import RunPaths
+from rewind_logger.format.run_names import is_name
 from rewind_logger.history import locks
 from rewind_logger.history.place import OWNER
 from rewind_logger.history.roots import spool_folders, spool_root, temporary_root

@@ -19,7 +19,8 @@ from typing import Literal, cast
 from rewind_logger.errors import RewindError, RunNotFoundError, TransientStorageError
 from rewind_logger.format import names
 from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
-from rewind_logger.format.names import MAX_NAME_BYTES, RunPaths
+from rewind_logger.format.names import RunPaths
+from rewind_logger.format.run_names import MAX_NAME_BYTES, MAX_NAME_CHARACTERS
 from rewind_logger.history import claims, locks, reader, recovery, segments, spool
 from rewind_logger.history.abandoned import Abandoned, abandoned
 from rewind_logger.history.needs import Need
@@ -252,7 +253,7 @@ def fork_of(run: RunRef, nonce: str) -> RunRef:
     """Return the name of the run that the rows of a superseded writer become."""
     suffix = f"-{nonce[:8]}"
     room = MAX_NAME_BYTES - len(suffix)
-    kept = run.id[: names.MAX_NAME_CHARACTERS - len(suffix)].encode()[:room].decode(errors="ignore")
+    kept = run.id[: MAX_NAME_CHARACTERS - len(suffix)].encode()[:room].decode(errors="ignore")
     return RunRef(run.project, kept.rstrip() + suffix)
 
 

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
 from rewind_logger.errors import ConfigError, FencedError, StorageError
-from rewind_logger.format.names import check_name
+from rewind_logger.format.run_names import check_name
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.lightning import entry
 from rewind_logger.lightning.attachment import Attachment

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rewind_logger.errors import CorruptError, FormatVersionError
-from rewind_logger.format import names
 from rewind_logger.format.documents import MAX_CLOCK
+from rewind_logger.format.run_names import parse_run
 from rewind_logger.types import Position, RunRef
 
 KEY = "rewind_logger"
@@ -92,5 +92,5 @@ def _mark(fields: Mapping[str, Any]) -> Mark:
             raise TypeError(f"{name} is no {field.type}")
     if not all(0 <= known[name] <= MAX_CLOCK for name in ("revision", "claim", "next_step")):
         raise ValueError("it names a place that no run has")
-    names.parse_run(f"{known['project']}/{known['run_id']}")
+    parse_run(f"{known['project']}/{known['run_id']}")
     return Mark(**known)

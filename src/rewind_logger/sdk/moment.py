@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from rewind_logger.errors import PositionError
-from rewind_logger.format.names import check_name
+from rewind_logger.format.run_names import check_name
 from rewind_logger.storage.redact import public_text
 from rewind_logger.types import Position, RunRef
 

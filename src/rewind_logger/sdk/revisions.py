@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
-from rewind_logger.format import names
 from rewind_logger.format.documents import printable
+from rewind_logger.format.run_names import is_name
 from rewind_logger.history import reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.provenance.openings import Opening, opening_of
@@ -173,7 +173,7 @@ def lineage(storage: Storage, view: View) -> list[str]:
         chain.append(f"{name}@{number}" + ("" if record.cut is None else f"?_step={record.cut - 1}"))
         if name != str(view.run):
             parts = name.split("/")
-            if not (2 <= len(parts) <= 3 and all(map(names.is_name, parts))):  # a URL or a path: it is in another store
+            if not (2 <= len(parts) <= 3 and all(map(is_name, parts))):  # a URL or a path: it is in another store
                 break
             if name in seen:  # nobody is their own ancestor
                 break

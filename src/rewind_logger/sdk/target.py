@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from rewind_logger.errors import ConfigError, PositionError
-from rewind_logger.format.names import check_name
+from rewind_logger.format.run_names import check_name
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import source
 from rewind_logger.sdk.source import Given, shown

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from rewind_logger.format import names
 from rewind_logger.format.names import SegmentName
+from rewind_logger.format.run_names import parse_run
 
 MAX_CLOCK = 2**62 + 2**61
 """Where a term can begin, and be cut, at most (inclusive): people name steps up to 2**62, and what is left of the range
@@ -98,7 +99,7 @@ def nonce(value: object) -> str:
 def run(value: object) -> str:
     """Return a name that a run can have: it becomes part of a path."""
     name = text(value)
-    names.parse_run(name)
+    parse_run(name)
     return name
 
 
