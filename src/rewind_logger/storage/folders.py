@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rewind_logger.storage import hidden
 from rewind_logger.storage.base import Unfinished
 from rewind_logger.storage.remote import FsspecStorage, described
-
-TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
-"""The names of files that are being written."""
 
 
 class FolderStorage(FsspecStorage):
@@ -64,14 +60,14 @@ class FolderStorage(FsspecStorage):
                 path = f"{folder}/{name}" if folder else name
                 if info["type"] == "directory":
                     folders.extend([path] * (not name.startswith(".") and name not in skip))
-                elif TEMPORARY.fullmatch(name):
+                elif hidden.is_hidden(name):
                     line = described(name, info)
                     yield Unfinished(path, line.size, line.modified)
 
     def discard(self, found: Unfinished) -> None:
         """See `Storage.discard`."""
         folder, _, name = found.name.rpartition("/")
-        if TEMPORARY.fullmatch(name):
+        if hidden.is_hidden(name):
             filesystem, key = self._locate(folder)
             with suppress(FileNotFoundError), self._translated("delete", folder):
                 filesystem.rm_file(f"{key}/{name}")
@@ -144,7 +140,7 @@ class FolderStorage(FsspecStorage):
 
     def _publish(self, filesystem: Any, key: str, write: Callable[[str], object], *, replace: bool = True) -> bool:
         """Let `write` write under a hidden name, then give the file its own; return whether it has it."""
-        name = f"{_folder(key)}/.{secrets.token_hex(8)}.tmp" if self._renames else key
+        name = f"{_folder(key)}/{hidden.new_name()}" if self._renames else key
         try:
             write(name)
         except FileNotFoundError:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
-import secrets
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rewind_logger.errors import StorageError
-from rewind_logger.storage import within
+from rewind_logger.storage import hidden, within
 from rewind_logger.storage.base import (
     CHUNK_BYTES,
     Listing,
@@ -35,9 +33,6 @@ _FOLDER_SYNC_REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, 
 
 _TRIES = 5
 """How often a folder is made for a file that is about to be written there."""
-
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
-"""The names of `_write_temporary`."""
 
 
 class LocalStorage(Storage):
@@ -155,7 +150,7 @@ class LocalStorage(Storage):
         """See `Storage.unfinished`."""
         for folder, folders, files in os.walk(self.local_path):
             folders[:] = [name for name in folders if name not in skip]
-            for name in filter(_TEMPORARY.fullmatch, files):
+            for name in filter(hidden.is_hidden, files):
                 path = Path(folder, name)
                 with suppress(FileNotFoundError):
                     found = path.stat()
@@ -164,7 +159,7 @@ class LocalStorage(Storage):
     def discard(self, found: Unfinished) -> None:
         """See `Storage.discard`."""
         target = self.local_path / found.name
-        if _TEMPORARY.fullmatch(target.name):
+        if hidden.is_hidden(target.name):
             with suppress(FileNotFoundError), _translated("delete", target):
                 target.unlink()
 
@@ -233,7 +228,7 @@ def _checked(file: BinaryIO, source: Path, sha256: str | None) -> Iterator[bytes
 def _write_temporary(target: Path, pieces: Iterable[bytes]) -> Path:
     """Write and sync a file of a hidden name beside `target`, making the folder if need be."""
     # Not by `tempfile`, whose files only their owner may read.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(hidden.new_name())
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):
