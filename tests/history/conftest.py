@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger.history import writer
+from rewind_logger.history import compact, store_clock, writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
+from tests.history.clocked import Clocked
 from tests.history.machine import Machine
 
 
@@ -45,3 +46,16 @@ def storage(request: pytest.FixtureRequest) -> Storage:
 def machine(memory: MemoryStorage, tmp_path: Path) -> Machine:
     """A machine with a disk of its own, and the store `memory`."""
     return Machine(memory, tmp_path / "disk")
+
+
+@pytest.fixture
+def store(memory: MemoryStorage) -> Clocked:
+    """A store with a clock of its own, which a test moves."""
+    store_clock._answers.clear()
+    return Clocked(memory)
+
+
+@pytest.fixture
+def one_segment_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep each flush a segment of its own at the end of a term."""
+    monkeypatch.setattr(compact, "CLOSING_PARTS", 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,93 +13,24 @@ from rewind_logger.history import blobs, opening, store_clock
 from rewind_logger.history.collect import Collected, collect
 from rewind_logger.history.opening import new_claim
 from rewind_logger.history.view import resolve
-from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Listing, ObjectInfo, Storage
 from rewind_logger.storage.faults import CountingStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import RunRef
+from tests.history.clocked import DAY, Clocked, flushes, objects
 from tests.history.lines import RUN, end, forked, line, log, opened, read
 from tests.small import make_small
-
-DAY = 86400.0
-
-
-class Clocked(WrapperStorage):
-    """A store with a clock of its own, which a test moves."""
-
-    def __init__(self, inner: Storage) -> None:
-        super().__init__(inner)
-        self.time = 1_000_000_000.0
-        self.written: dict[str, float] = {}
-
-    def create(self, path: str, data: bytes) -> bool:
-        created = super().create(path, data)
-        if created:
-            self.written[path] = self.time
-        return created
-
-    def put(self, path: str, data: bytes) -> None:
-        super().put(path, data)
-        self.written[path] = self.time
-
-    def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
-        super().put_file(path, source, sha256=sha256)
-        self.written[path] = self.time
-
-    def put_each(self, objects: Iterable[tuple[str, bytes]]) -> list[Exception | None]:
-        return [self.put(path, data) for path, data in objects]  # type: ignore[func-returns-value]
-
-    def touch(self, path: str) -> bool:
-        super().touch(path)
-        self.written[path] = self.time
-        return True
-
-    def info(self, path: str) -> ObjectInfo:
-        found = super().info(path)
-        return ObjectInfo(found.name, found.size, self.written[path])
-
-    def list_each(self, folders: Iterable[str]) -> list[Listing | Exception]:
-        return [self.list(folder) for folder in folders]
-
-    def list(self, folder: str) -> Listing:
-        prefix = f"{folder}/" if folder else ""
-        return [
-            ObjectInfo(line.name, line.size, None if line.size is None else self.written[prefix + line.name])
-            for line in super().list(folder)
-        ]
-
-
-@pytest.fixture
-def store(memory: MemoryStorage) -> Clocked:
-    return Clocked(memory)
 
 
 @pytest.fixture(autouse=True)
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compact, merge and write snapshots after a few rows."""
     make_small(monkeypatch.setattr, fan_in=3, lineage=4, planned_files=opening.PLANNED_FILES, group_size=1000)
-    store_clock._answers.clear()
-
-
-def objects(storage: Storage, folder: str = "") -> dict[str, int]:
-    """All objects of a store, and their sizes."""
-    found: dict[str, int] = {}
-    for info in storage.list(folder):
-        path = f"{folder}/{info.name}" if folder else info.name
-        found |= objects(storage, path) if info.size is None else {path: info.size}
-    return found
 
 
 def segments_of(storage: Storage, run: RunRef = RUN) -> list[str]:
     return [path.rpartition("/")[2] for path in objects(storage, RunPaths(run).terms) if "/s/metrics/" in path]
-
-
-def flushes(writer: Writer, steps: Iterable[int]) -> None:
-    """Log rows, each a flush of its own."""
-    for step in steps:
-        log(writer, [step])
-        writer.flush()
 
 
 def swept(storage: Storage, grace_s: float = 7 * DAY) -> Collected:
