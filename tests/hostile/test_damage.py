@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from rewind_logger import open_store
+from rewind_logger import init, open_store
 from rewind_logger.errors import CorruptError, RewindError
 from rewind_logger.history import cumulative, damage, snapshots
 from rewind_logger.history.view import resolve
 from rewind_logger.storage.memory import MemoryStorage
+from rewind_logger.types import RunRef
 from tests.figures import count
-from tests.history.lines import RUN, end, log, opened, read
-from tests.hostile.specimen import EXPECTED, FORK, HEAD, PLACES, fill, objects, read_all, rows_in
+from tests.history.lines import RUN, end, forked, log, opened, read, rewound
+from tests.hostile.specimen import ARCHIVED, EXPECTED, FORK, HEAD, PLACES, fill, objects, read_all, rows_in
 
 Change = Callable[[bytes, random.Random], bytes | None]
 """What becomes of an object; None: it is gone."""
@@ -206,6 +207,34 @@ def test_what_a_damaged_base_leaves_can_be_forked(specimen: Specimen) -> None:
     with pytest.raises(CorruptError, match=r"its archived revisions can be read, as 'p/a@1'"):
         store.run("p/a")
     assert len(store.run("p/a@1").history()) == len(EXPECTED[1])
+    with init(dir=specimen.storage.url, project="p", id="c", fork_from="a@1?_step=7") as run:
+        run.log({"a": 8})
+    assert read(specimen.storage, run=RunRef("p", "c")) == [*EXPECTED[1][:8], (8, 8)]
+
+
+@pytest.mark.parametrize("what", ["a wrong bit", "gone"])
+@pytest.mark.parametrize("next_step", [None, 6])
+def test_an_archived_revision_whose_base_is_damaged_is_refused_and_nobody_is_stopped(
+    next_step: int | None, what: str, specimen: Specimen
+) -> None:
+    writer = opened(specimen.storage)
+    log(writer, [11])
+    writer.flush()
+    path = specimen.bases[ARCHIVED]
+    specimen.put(path, CHANGES[what](specimen.objects[path], random.Random(0)))
+    before = list(objects(specimen.storage))
+    with pytest.raises(CorruptError, match=r"base\.json.*backup"):
+        rewound(specimen.storage, next_step, revision=1)
+    with pytest.raises(CorruptError, match=r"base\.json.*backup"):
+        forked(specimen.storage, "c", next_step, revision=1)
+    assert list(objects(specimen.storage)) == before, "no claim, no pin"
+    log(writer, [12])
+    assert writer.flush()
+    writer.close()
+    opened(specimen.storage).close()
+    specimen.put(path, specimen.objects[path])
+    rewound(specimen.storage, next_step, revision=1).close()
+    assert read(specimen.storage) == EXPECTED[1][:next_step]
 
 
 def test_damage_is_named_once(specimen: Specimen, caplog: pytest.LogCaptureFixture) -> None:

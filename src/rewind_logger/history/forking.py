@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rewind_logger.errors import RunExistsError, RunNotFoundError
+from rewind_logger.errors import CorruptError, RunExistsError, RunNotFoundError
 from rewind_logger.format.documents import Source
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims
@@ -65,11 +65,20 @@ def check_there(storage: Storage, begin: Origin) -> None:
 
 
 def _view(storage: Storage, run: RunRef, revision: int | None, claimed: int) -> View:
-    """Return the view of a revision of a run that has so many claims."""
-    head = claims.newest_base(storage, run, claimed)
-    if head is None:
-        raise catalog.not_found(storage, run)
-    return of_base(storage, run, head, revision)
+    """Return the view of a revision of a run that has so many claims.
+
+    Of a run whose newest base is damaged an archived revision is known all the same, from an earlier base: where each
+    ends was decided once.
+    """
+    damaged: CorruptError | None = None
+    for found in claims.bases(storage, run, claimed):
+        if isinstance(found, CorruptError):
+            damaged = damaged or found
+        elif damaged is None or (revision is not None and revision < found.revision):
+            return of_base(storage, run, found, revision)
+        if revision is None:
+            break
+    raise damaged or catalog.not_found(storage, run)
 
 
 def unfinished(storage: Storage, run: RunRef, source: Source, other: Storage | None) -> Origin:

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rewind_logger.errors import CorruptError, RunExistsError, RunNotFoundError
+from rewind_logger.errors import CorruptError, RunExistsError
 from rewind_logger.format import names
 from rewind_logger.format.documents import MAX_CLOCK, Base, Claim, Plan, Recovery, encode_base, encode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, copying, forking
 from rewind_logger.history.claims import Life
 from rewind_logger.history.forking import Origin
-from rewind_logger.history.view import View, effective_lineage, of_base
+from rewind_logger.history.view import View, archived_base, effective_lineage, of_base
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import OPENING_CLOCK, Entry, Position, RevisionRecord, RunRef
 
@@ -172,10 +172,10 @@ def _check(storage: Storage, run: RunRef, request: OpenRequest, claimed: int, li
         assert at is not None
         if head is None:
             raise catalog.not_found(storage, run)
-        if at.revision is not None and not 1 <= at.revision <= head.revision:
-            raise RunNotFoundError(f"Run {run} has no revision {at.revision}: it has revisions 1 to {head.revision}.")
         if request.typed and at.next_step is not None:
             of_base(storage, run, head, at.revision).check_step(at.next_step - 1)
+        elif at.revision not in (None, head.revision):
+            archived_base(storage, run, head, at.revision)
         return None
     looked_at = existing and (at is not None or head is None)
     first = claims.read(storage, RunPaths(run), life.first) if looked_at else None

@@ -125,13 +125,27 @@ def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = No
     if revision is None or revision == head.revision:
         end = segments.seal(storage, folder)
         return of_term(storage, run, head, folder, end, head.revisions)
+    last = archived_base(storage, run, head, revision)
+    record = head.revisions[revision - 1]
+    assert record.folder is not None
+    end = segments.seal(storage, record.folder, record.sealed)
+    return of_term(storage, run, last, record.folder, end, head.revisions)
+
+
+def archived_base(storage: Storage, run: RunRef, head: Base, revision: int) -> Base:
+    """Return the base of the last term of an archived revision, which says what it is made of, in one request.
+
+    Raises:
+        RunNotFoundError: If there is no such revision, or if it was removed.
+        CorruptError: If that base is damaged or missing.
+    """
     if not 1 <= revision < head.revision:
         raise RunNotFoundError(f"Run {run} has no revision {revision}: it has revisions 1 to {head.revision}.")
     record = head.revisions[revision - 1]
     if record.folder is None:
         raise CorruptError(f"The base of run {run} does not say where its revision {revision} ends.")
     try:
-        last = claims.base_of(storage, run, record.folder)
+        return claims.base_of(storage, run, record.folder)
     except FileNotFoundError as error:
         if _exists(storage, names.removed(record.folder)):
             raise RunNotFoundError(
@@ -139,9 +153,8 @@ def of_base(storage: Storage, run: RunRef, head: Base, revision: int | None = No
             ) from None
         raise CorruptError(
             f"{names.base(record.folder)} in {storage.url} is missing, on which revision {revision} of run {run} rests."
+            " Restore it from a backup."
         ) from error
-    end = segments.seal(storage, record.folder, record.sealed)
-    return of_term(storage, run, last, record.folder, end, head.revisions)
 
 
 def _exists(storage: Storage, path: str) -> bool:
