@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from rewind_logger.history import blobs, opening, store_clock
 from rewind_logger.history.collect import Collected, collect
 from rewind_logger.history.opening import new_claim
 from rewind_logger.history.view import resolve
+from rewind_logger.sdk.stored import StoredRun
 from rewind_logger.storage.base import Listing, ObjectInfo, Storage
 from rewind_logger.storage.faults import CountingStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.wrapper import WrapperStorage
-from rewind_logger.types import RunRef
+from rewind_logger.types import Position, RunRef
 from tests.history.clocked import DAY, Clocked, flushes, objects
-from tests.history.lines import RUN, end, forked, line, log, opened, read
+from tests.history.lines import RUN, end, forked, line, log, opened, read, rewound
 from tests.small import make_small
 
 
@@ -57,6 +59,27 @@ def test_segments_that_were_put_together_go_and_the_rows_stay(store: Clocked) ->
     assert done.objects == {"superseded segments": 12, "older snapshots": done.objects["older snapshots"]}
     assert segments_of(store) == ["000000000-000000008_0_8.parquet"]
     assert read(store) == line(range(9))
+
+
+@pytest.mark.parametrize("position", [Position(RUN, 1, None), Position(RUN, None, 9), Position(RUN, None, None)])
+def test_who_keeps_a_run_open_for_weeks_reads_its_rows_all_the_same(
+    position: Position, store: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that were put together after he had looked where they lie, and were collected since."""
+    here = time.time()
+    monkeypatch.setattr(time, "time", lambda: here + store.time)
+    monkeypatch.setattr(opening, "PLANNED_FILES", 0)  # what a base names stays
+    writer = opened(store)
+    flushes(writer, range(5))
+    if position.revision is not None:
+        rewound(store, 4).close()
+    reading = StoredRun(store, position)
+    assert reading.last_step == 4
+    end(writer)
+    assert len(segments_of(store)) == 7, "the parts, and what was put together of them"
+    store.time += 8 * DAY
+    assert swept(store).objects["superseded segments"] == 5
+    assert reading.history().to_arrow()["a"].to_pylist() == list(range(5))
 
 
 def test_nothing_goes_before_its_time(store: Clocked) -> None:

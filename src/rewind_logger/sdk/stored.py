@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from datetime import datetime, timezone
 from typing import Any, Literal, overload
@@ -34,6 +35,10 @@ from rewind_logger.types import Position, Row, Stream
 HISTORY_STREAMS: tuple[Stream, ...] = ("metrics", "system", "console")
 """What `history` reads."""
 
+LOOKED_AGAIN_S = 3600.0
+"""How long it is remembered where the rows of an archived revision lie: segments that were put together since are
+collected, a day after that at the earliest."""
+
 
 class StoredRun(HasArtifacts, Address):
     """A run, one of its revisions, or a run as of a step, to read.
@@ -56,6 +61,7 @@ class StoredRun(HasArtifacts, Address):
         self._ref = position.run
         self.position = position
         self._archived: View | None = None
+        self._looked_at = 0.0
 
     def __repr__(self) -> str:
         return f"<StoredRun {self.position} in {self._storage.url}>"
@@ -264,12 +270,13 @@ class StoredRun(HasArtifacts, Address):
     # Within
 
     def _view(self) -> View:
-        """Look up what is visible now; of an archived revision that is always the same."""
-        if self._archived is None:
+        """Look up what is visible now; of an archived revision that is always the same, if not where it lies."""
+        now = time.time()
+        if self._archived is None or not 0 <= now - self._looked_at < LOOKED_AGAIN_S:
             view = resolve(self._storage, self._ref, self.position.revision, self.position.next_step)
-            if view.head:
+            if view.revision == view.revisions[-1].number:  # the present one, also as of a step
                 return view
-            self._archived = view
+            self._archived, self._looked_at = view, now
         return self._archived
 
     def _metadata(self) -> Metadata:
