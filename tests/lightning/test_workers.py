@@ -13,7 +13,7 @@ import torch
 from rewind_logger import init, open_store
 from tests.figures import count
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 WORKERS = """
 import sys, warnings

@@ -17,8 +17,8 @@ from rewind_logger import init, open_store
 from rewind_logger.history import locks
 from rewind_logger.sdk.artifacts.staging import Staging, clean
 from tests.conftest import Bucket
+from tests.sdk.scripts import script
 from tests.sdk.test_artifacts import content, told
-from tests.sdk.test_process import script
 from tests.sdk.uploading import Far, Gate, files_in, of_file, opened, staged, stored, to_open
 
 

@@ -13,7 +13,7 @@ from rewind_logger import Artifact, ArtifactNotFoundError, ConfigError, Run, Sto
 from rewind_logger.history import blobs
 from rewind_logger.sdk import open_runs
 from rewind_logger.storage.faults import CountingStorage
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 
 def text(name: str, content: str, **options: object) -> Artifact:

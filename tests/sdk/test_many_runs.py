@@ -13,7 +13,7 @@ from rewind_logger.storage import open_storage
 from tests.conftest import Bucket
 from tests.figures import count
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 MANY = """
 import os, resource, threading

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,19 +12,7 @@ import pytest
 from rewind_logger import init, open_store
 from tests.conftest import Bucket
 from tests.sdk.reading import rows
-
-
-def script(code: str, folder: Path, *, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a user's script in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=check,
-    )
-
+from tests.sdk.scripts import script
 
 HEAD = "import rewind_logger\nrun = rewind_logger.init(project='p', id='r1')\n"
 

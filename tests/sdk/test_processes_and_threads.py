@@ -11,7 +11,7 @@ import pytest
 from rewind_logger import init, open_store
 from tests.figures import count
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 FORKS = """
 import os, signal, sys, threading, warnings

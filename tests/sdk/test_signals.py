@@ -14,7 +14,7 @@ from rewind_logger import init
 from rewind_logger.history import outbox
 from tests.figures import count
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
 

@@ -12,7 +12,7 @@ import pytest
 from rewind_logger import ConfigError, init, open_store, sync
 from tests.conftest import Bucket
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 
 @pytest.fixture(autouse=True)

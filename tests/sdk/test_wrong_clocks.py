@@ -18,7 +18,7 @@ from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.figures import count
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 YEAR_S = 365 * 86400
 

@@ -29,7 +29,7 @@ from rewind_logger.sdk.live_metadata import LiveMetadata
 from rewind_logger.sdk.notice import RewindWarning
 from rewind_logger.sdk.provenance import openings
 from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.sdk.steps import backward, check_step
+from rewind_logger.sdk.steps import backward, check_logged_step
 from rewind_logger.sdk.summary.live import LiveSummary
 from rewind_logger.sdk.summary.step_sync import StepSync
 from rewind_logger.sdk.summary.summarized import Summarized
@@ -169,7 +169,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                 if commit is not False and clock is not None and not self._driven:
                     self._clock = clock + 1
                 return
-            given: int | None = check_step(step)
+            given: int | None = check_logged_step(step)
             if self._counting:
                 self._steps_given = True
                 self._writer.give_steps()

@@ -10,7 +10,7 @@ from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.types import RunRef
 
 
-def check_step(step: Any) -> int:
+def check_logged_step(step: Any) -> int:
     """Return a step that was given.
 
     Raises:

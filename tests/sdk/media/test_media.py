@@ -17,7 +17,7 @@ from rewind_logger.format import names
 from rewind_logger.sdk.stored import StoredRun
 from tests.conftest import Bucket
 from tests.sdk.reading import rows
-from tests.sdk.test_process import script
+from tests.sdk.scripts import script
 
 
 def shade(step: int) -> Image:

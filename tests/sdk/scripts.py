@@ -1,0 +1,20 @@
+"""Users' scripts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def script(code: str, folder: Path, *, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a user's script in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=check,
+    )
