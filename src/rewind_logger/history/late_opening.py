@@ -7,13 +7,11 @@ where the run goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rewind_logger.errors import CorruptError, FormatVersionError, StorageError
+from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.types import OPENING_CLOCK
-
-if TYPE_CHECKING:
-    from rewind_logger.history.opening import Opened, OpenRequest
 
 
 class LateOpening(NamedTuple):
