@@ -14,11 +14,10 @@ from rewind_logger.format.names import RunPaths
 from rewind_logger.history import blobs, catalog, claims
 from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import OpenRequest, new_claim
-from rewind_logger.history.remove import Removed, remove_revision, remove_run
+from rewind_logger.history.remove import Removed, remove_run
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
-from rewind_logger.storage.faults import FaultyStorage, Request
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position, Row, RunRef
 from tests.figures import count
@@ -201,43 +200,6 @@ def test_a_fork_that_comes_too_late_is_refused(store: Clocked) -> None:
     with pytest.raises(RunNotFoundError, match="removed"):
         forked(late, "b", 3)
     assert catalog.runs(store) == []
-
-
-@pytest.mark.parametrize("revision", [None, 1])
-def test_a_fork_that_is_made_at_any_moment_of_a_removal_keeps_its_rows(
-    memory: MemoryStorage, revision: int | None
-) -> None:
-    """Found by the model check: one that came after the removal had listed the runs was not asked what it needs."""
-
-    def race(number: int | None) -> int:
-        """Fork the run at one of the requests of a removal; return how many there were."""
-        storage = MemoryStorage(f"{memory.url}/{number}")
-        writer = opened(storage)
-        flushes(writer, range(3))
-        end(writer)
-        end(rewound(storage, 1))
-
-        def fork(request: Request) -> None:
-            if request.number == number:
-                with suppress(RunNotFoundError):
-                    end(forked(storage, "b", 3, revision=1))
-
-        faulty = FaultyStorage(storage, fork)
-        with suppress(ConfigError):
-            if revision is None:
-                remove_run(faulty, RUN, dry_run=False)
-            else:
-                remove_revision(faulty, RUN, revision, dry_run=False)
-        if CHILD in catalog.runs(storage):
-            count("rows checked", 3)
-            found = read(storage, run=CHILD)
-            count("rows lost", 3 - len(found))
-            assert found == line(range(3)), f"forked at request {number}"
-            assert_sound(storage)
-        return faulty._number
-
-    for number in range(race(None)):
-        race(number)
 
 
 @pytest.mark.parametrize("again", [False, True])

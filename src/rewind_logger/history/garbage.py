@@ -6,6 +6,7 @@ neither is what only something so young makes needless: whoever looked before it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -67,7 +68,9 @@ class _Reader:
 class Sweep:
     """Goes through the folders of one run."""
 
-    def __init__(self, storage: Storage, roots: Roots, needs: Needs, limit: float, kept: Kept) -> None:
+    def __init__(
+        self, storage: Storage, roots: Roots, needs: Needs, limit: float, kept: Kept, *, below: float = math.inf
+    ) -> None:
         """Take what is to be looked at.
 
         Args:
@@ -76,19 +79,21 @@ class Sweep:
             needs: What all runs need of its folders.
             limit: The beginning of the grace period, by the store's clock.
             kept: Is told of each segment that stays.
+            below: Only terms of claims below this number are looked at.
         """
         self._storage = storage
         self._roots = roots
         self._needs = needs
         self._limit = limit
         self._kept = kept
+        self._below = below
         self._paths = RunPaths(roots.run)
 
     def garbage(self) -> Iterator[Garbage]:
         """Yield what can go of terms and evaluations."""
         for info in self._storage.list(self._paths.terms):
             parsed = self._paths.parse_term(info.name)
-            if parsed is not None and info.size is None:
+            if parsed is not None and info.size is None and parsed[0] < self._below:
                 yield from self._term(parsed[0], f"{self._paths.terms}/{info.name}")
         for info in self._storage.list(self._paths.evaluations):
             if info.size is None:

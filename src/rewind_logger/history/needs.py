@@ -128,15 +128,15 @@ def is_old(modified: float | None, limit: float) -> bool:
     return modified is not None and modified <= limit
 
 
-def roots(storage: Storage, run: RunRef, limit: float, *, without: Collection[int] = (), dead: bool = False) -> Roots:
+def roots(storage: Storage, run: RunRef, limit: float, *, without: str | None = None) -> Roots:
     """Look up what a run needs.
 
     Args:
         storage: The store.
         run: The run; it need not exist, or may have been removed.
         limit: The beginning of the grace period, by the store's clock.
-        without: Archived revisions that are taken for removed, however short a time ago.
-        dead: Whether the run is taken for removed if it is, however short a time ago.
+        without: The last folder of an archived revision that is taken for removed, however short a time ago. Not its
+            number, for a run that is begun anew meanwhile has one of that number too.
 
     Raises:
         CorruptError: If a claim or a base is damaged, or a base is missing: then it is not known what is needed.
@@ -144,8 +144,22 @@ def roots(storage: Storage, run: RunRef, limit: float, *, without: Collection[in
         StorageError: If the store fails.
     """
     paths = RunPaths(run)
-    numbered = ((paths.parse_claim(info.name), info.modified) for info in storage.list(paths.claims))
-    found = Roots(run, {n: modified for n, modified in numbered if n is not None})
+    while True:
+        numbered = ((paths.parse_claim(info.name), info.modified) for info in storage.list(paths.claims))
+        found = Roots(run, {n: modified for n, modified in numbered if n is not None})
+        try:
+            _look_up(storage, found, limit, without)
+            return found
+        except CorruptError:
+            newest = max(found.claims, default=-1)
+            if claims.count(storage, paths) == newest + 1 or not claims.was_removed(storage, run, newest):
+                raise  # else somebody was removing the run
+
+
+def _look_up(storage: Storage, found: Roots, limit: float, without: str | None) -> None:
+    """Look up what a run needs whose claims are known."""
+    run = found.run
+    paths = RunPaths(run)
     terms = claims.terms(storage, paths)
     present = True
     for n in sorted(found.claims.keys() | terms.keys(), reverse=True):
@@ -156,7 +170,7 @@ def roots(storage: Storage, run: RunRef, limit: float, *, without: Collection[in
         if claim.kind == claims.REMOVED:
             if present:
                 found.first, present = n + 1, False
-            if dead or is_old(found.claims[n], limit):
+            if is_old(found.claims[n], limit):
                 break
             continue
         path = names.base(paths.term(n, claim.nonce))
@@ -171,14 +185,13 @@ def roots(storage: Storage, run: RunRef, limit: float, *, without: Collection[in
         newest = present and not found.records
         if present:
             found.first, found.records = base.begun, found.records or base.revisions
-        if newest or not (present and base.revision in without):
-            _add_head(storage, found, base, limit, frozenset(without))
+        if newest or not (present and found.removed.get(base.revision, "") == without):
+            _add_head(storage, found, base, limit, without, present)
         # Whoever saw an earlier one as the head did so before the grace period.
         if is_old(modified, limit):
             break
     ended = found.claims.get(found.first - 1)
-    found.ended = ended if dead or is_old(ended, limit) else None
-    return found
+    found.ended = ended if is_old(ended, limit) else None
 
 
 def _check_terms(storage: Storage, found: Roots, n: int, nonces: Collection[str]) -> None:
@@ -194,14 +207,14 @@ def _check_terms(storage: Storage, found: Roots, n: int, nonces: Collection[str]
         )
 
 
-def _add_head(storage: Storage, found: Roots, base: Base, limit: float, without: frozenset[int]) -> None:
+def _add_head(storage: Storage, found: Roots, base: Base, limit: float, without: str | None, present: bool) -> None:
     """Note what is visible from a term, and what is archived."""
     folder = RunPaths(found.run).term(base.number, base.nonce)
     _add_base(storage, found, base, folder)
     found.needs.add_open(folder)
     for record in base.revisions:
         if record.folder is not None:
-            _add_archived(storage, found, record, limit, without)
+            _add_archived(storage, found, record, limit, without, present)
 
 
 def _add_base(storage: Storage, found: Roots, base: Base, folder: str) -> None:
@@ -215,7 +228,7 @@ def _add_base(storage: Storage, found: Roots, base: Base, folder: str) -> None:
 
 
 def _add_archived(
-    storage: Storage, found: Roots, record: RevisionRecord, limit: float, without: frozenset[int]
+    storage: Storage, found: Roots, record: RevisionRecord, limit: float, without: str | None, present: bool
 ) -> None:
     """Note what an archived revision shows."""
     assert record.folder is not None
@@ -230,11 +243,13 @@ def _add_archived(
         try:
             base, modified = decode_base(storage.read(path), found.run, path), storage.info(path).modified
         except FileNotFoundError:
+            if not present:
+                return  # it went with the run that was removed
             raise CorruptError(
                 f"{names.base(record.folder)} in {storage.url} is missing, on which revision {record.number} of run "
                 f"{found.run} rests: it is not known what that needs. Restore it from a backup."
             ) from None
-    if record.number in without or is_old(modified, limit):
+    if record.folder == without or is_old(modified, limit):
         found.removed[record.number] = record.folder
         return
     _add_base(storage, found, base, record.folder)

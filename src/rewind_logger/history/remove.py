@@ -73,6 +73,7 @@ def remove_run(
     """
     tell = progress or (lambda what, done, total: None)
     paths = RunPaths(run)
+    known = {f"{paths.pins}/{info.name}" for info in storage.list(paths.pins)}
     existing = claims.count(storage, paths)
     life = claims.life(storage, run, existing)
     if life.first == existing and (not existing or not _leftovers(storage, run)):
@@ -87,19 +88,23 @@ def remove_run(
             storage.put(paths.removed, encode_removal(Removal(at_ms=now_ms(), host=socket.gethostname())))
             claim = new_claim(secrets.token_hex(8), claims.REMOVED, "remove")
             existing = claims.fence(storage, paths, claim, existing) + 1
-    # From here on it is not there: nobody begins a fork any more, and who did so before has put a pin.
-    found = Roots(run, dict.fromkeys(range(existing), 0.0), first=existing, ended=math.inf)
-    young = [pin for pin in pins(storage, run) if _may_be_made(pin, limit)]
+    # From here on it is not there: nobody begins a fork any more, and who did so before has put a pin. What comes later
+    # is of another run, which may be begun under that name at any moment.
+    ended = math.inf if dry_run else storage.info(paths.claim(existing - 1)).modified
+    found = Roots(run, dict.fromkeys(range(existing), 0.0), first=existing, ended=ended)
+    left = pins(storage, run)
+    young = [pin for pin in left if _may_be_made(pin, limit)]
     remover = Remover(storage, dry_run)
     notes = _journal_notes(storage, run)
     if young and not dry_run:
         notes.append(f"{_listed({str(pin.child) for pin in young})} is being forked from it. Its rows stay until then.")
     else:
         shared = needs_of(storage, _others(storage, run), limit, tell)
-        sweep = Sweep(storage, found, needed(found, shared), math.inf, lambda path, stream, size: None)
+        needs = needed(found, shared)
+        sweep = Sweep(storage, found, needs, math.inf, lambda path, stream, size: None, below=existing)
         # A range that was put a moment ago may be unknown to who reads its parts.
         remover.remove(one for one in sweep.garbage() if one.reason != "superseded segments")
-        remover.remove(Garbage(pin.path, pin.size, "removed runs and revisions") for pin in pins(storage, run))
+        remover.remove(Garbage(pin.path, pin.size, "removed runs and revisions") for pin in left if pin.path in known)
     return _report(storage, str(run), remover, forks, notes)
 
 
@@ -140,10 +145,9 @@ def remove_revision(
             f"archived revision, which archives it; or remove the whole run, {str(run)!r}."
         )
     limit = store_clock.now(storage) - GRACE_S
-    found = roots(storage, run, limit, without=(revision,))
-    forks = _dependents(storage, run, limit, found.needs.covers)
     folder = head.revisions[revision - 1].folder
     assert folder is not None
+    forks = _dependents(storage, run, limit, roots(storage, run, limit, without=folder).needs.covers)
     base = _read(storage, names.base(folder))
     if base is not None:
         of_it = [pin for pin in pins(storage, run) if pin.source is None or pin.source.revision == revision]
@@ -154,6 +158,8 @@ def remove_revision(
             storage.put(names.removed(folder), base)
             storage.delete(names.base(folder))
     elif _read(storage, names.removed(folder)) is None:
+        if claims.was_removed(storage, run, head.number):
+            raise catalog.not_found(storage, run)
         raise CorruptError(f"{names.base(folder)} in {storage.url} is missing, on which {name} rests.")
     # From here on it is not there. Who looked before, to go back to it or to fork it, has made a claim or put a pin.
     notes: list[str] = []
@@ -161,9 +167,11 @@ def remove_revision(
     if not dry_run and _is_being_opened(storage, run, limit):
         notes.append("The run is being opened, or a fork is begun: rows go with the next removal of it, or collect.")
     else:
-        found = roots(storage, run, limit, without=(revision,))
+        # What forks need before what the run does: a term that only a fork is known to need seems to end at its cut.
         shared = needs_of(storage, _others(storage, run), limit, tell)
-        sweep = Sweep(storage, found, needed(found, shared), math.inf, lambda path, stream, size: None)
+        found = roots(storage, run, limit, without=folder)
+        needs, below = needed(found, shared), max(found.claims) + 1
+        sweep = Sweep(storage, found, needs, math.inf, lambda path, stream, size: None, below=below)
         remover.remove(one for one in sweep.garbage() if one.reason == "removed runs and revisions")
     return _report(storage, name, remover, forks, notes)
 
