@@ -13,7 +13,8 @@ from rewind_logger.errors import TransientStorageError
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, spool
 from rewind_logger.history import sync as syncing
-from rewind_logger.history.sync import fork_of, sync_store
+from rewind_logger.history.superseded import fork_of
+from rewind_logger.history.sync import sync_store
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage

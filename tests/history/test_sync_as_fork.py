@@ -12,7 +12,8 @@ from rewind_logger.history import view
 from rewind_logger.history.collect import collect
 from rewind_logger.history.part import Part
 from rewind_logger.history.remove import remove_run
-from rewind_logger.history.sync import fork_of, sync_store
+from rewind_logger.history.superseded import fork_of
+from rewind_logger.history.sync import sync_store
 from rewind_logger.history.verify import verify
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef

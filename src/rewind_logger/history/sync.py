@@ -7,29 +7,24 @@ writer that the run went on without becomes a run of its own, if that is asked f
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
-from rewind_logger.errors import RewindError, RunNotFoundError, TransientStorageError
-from rewind_logger.format import names
-from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
+from rewind_logger.errors import RewindError, TransientStorageError
+from rewind_logger.format.documents import Base
 from rewind_logger.format.names import RunPaths
-from rewind_logger.format.run_names import MAX_NAME_BYTES, MAX_NAME_CHARACTERS
-from rewind_logger.history import claims, locks, reader, recovery, segments, spool
+from rewind_logger.history import claims, locks, recovery, spool
 from rewind_logger.history.abandoned import Abandoned, abandoned
-from rewind_logger.history.needs import Need
-from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.place import OWNER
 from rewind_logger.history.rescue import sync_command
-from rewind_logger.history.view import View, of_term, resolve
+from rewind_logger.history.superseded import fork, fork_of
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Entry, Position, Progress, RevisionRecord, Row, RunRef, Stream
+from rewind_logger.types import Progress, RunRef
 
 RECENT_S = 3600.0
 """A journal of another machine, on a disk that both see, is passed by for so long after it was last written: over a
@@ -217,18 +212,18 @@ class _Run:
             return self._say(one.folder, "superseded", rows, child)
         if self._dry_run:
             return self._say(one.folder, "forked", rows, child)
-        head = _fork(self._storage, self._run, child, one)
+        head = fork(self._storage, self._run, child, one)
         if head is None:
             trouble = f"There is another run {child}, which is no fork of these rows."
             return self._say(one.folder, "failed", trouble=trouble)
-        recovered = recovery.recover_one(self._storage, child, head, one)
-        if recovered.state == "unsettled":
-            return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
-        if recovered.state == "kept":
-            return self._say(
-                one.folder, "failed", trouble=f"Run {child} was opened before it had all its rows, and went on without."
-            )
-        return self._say(one.folder, "forked", recovered.rows, child)
+        if recovery.is_last_writers(one, head):
+            recovered = recovery.recover_one(self._storage, child, head, one)
+            if recovered.state == "unsettled":
+                return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
+            if recovered.state != "kept":
+                return self._say(one.folder, "forked", recovered.rows, child)
+        trouble = f"Run {child} was opened before it had all its rows, and went on without."
+        return self._say(one.folder, "failed", trouble=trouble)
 
     def _head(self) -> Base | None:
         return claims.newest_base(self._storage, self._run, claims.count(self._storage, RunPaths(self._run)))
@@ -247,162 +242,6 @@ class _Run:
             trouble=trouble,
             dry_run=self._dry_run,
         )
-
-
-def fork_of(run: RunRef, nonce: str) -> RunRef:
-    """Return the name of the run that the rows of a superseded writer become."""
-    suffix = f"-{nonce[:8]}"
-    room = MAX_NAME_BYTES - len(suffix)
-    kept = run.id[: MAX_NAME_CHARACTERS - len(suffix)].encode()[:room].decode(errors="ignore")
-    return RunRef(run.project, kept.rstrip() + suffix)
-
-
-def _fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base | None:
-    """Make the run that is to hold what a superseded writer had: what it built on, what it stored, and its journal.
-
-    Every step can be made again: whoever finds the fork half made completes it.
-
-    Returns:
-        Its newest base; None if there is another run of that name.
-    """
-    paths = RunPaths(child)
-    # The same for every attempt, so that it is known whose the claim is.
-    nonce = hashlib.sha256(one.nonce.encode()).hexdigest()[:16]
-    n = claims.count(storage, paths)
-    life = claims.life(storage, child, n)
-    first = claims.read(storage, paths, life.first) if life.first < n else None
-    if first is not None and first.nonce != nonce:
-        return None
-    if life.head is not None:
-        return life.head
-    term = _term_of(storage, run, one)
-    source = parent = None
-    first_missing: dict[str, int] = {}
-    reason = f"rows of the journal {one.nonce}, without whose writer run {run} went on"
-    record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
-    view, start = nothing(child, record), 0
-    if term is not None:
-        base, seen, first_missing = term
-        start = base.start
-        if seen is not None:
-            view = seen
-            source = Source(run=str(run), revision=base.revision, cut=view.next_step)
-            parent = Position(run, base.revision, view.next_step)
-            record = replace(record, parent=(str(run), base.revision), cut=view.next_step)
-            storage.put(RunPaths(run).pin(nonce), encode_pin(child))
-    if source is None:
-        first_missing = _first_kept(one)
-    claim = replace(new_claim(nonce, "recovered" if source is None else "forked", reason), source=source)
-    if not claims.take(storage, paths, claim, n):
-        return None
-    taken = Recovery(nonce=one.nonce, first=first_missing, start=start)
-    opened = build(child, "forked", n, nonce, view, view.next_step, (record,), parent, taken, begun=life.first)
-    publish(storage, opened, None)
-    return opened.base
-
-
-def _term_of(storage: Storage, run: RunRef, one: Abandoned) -> tuple[Base, View | None, dict[str, int]] | None:
-    """Return the base of a superseded writer's term, what was visible from its end, and which flushes come after it.
-
-    None if it began none; nothing is visible of it if its revision was removed.
-    """
-    if one.claimed is None or claims.was_removed(storage, run, one.claimed):
-        return None
-    folder = RunPaths(run).term(one.claimed, one.nonce)
-    path = names.base(folder)
-    try:
-        base = decode_base(storage.read(path), run, path)
-    except FileNotFoundError:  # its opening was cut short
-        return None
-    sealed, went_on = _sealed_by_successor(storage, run, one.claimed, folder)
-    end = segments.seal(storage, folder, sealed)
-    view = replace(of_term(storage, run, base, folder, end, base.revisions), plan={})
-    try:
-        kept = resolve(storage, run, base.revision)
-    except RunNotFoundError:
-        return base, None, {}
-    # What it built on may have been merged, by itself too, and the collector may take at this moment what the run does
-    # not show: so rather what it does.
-    plain = replace(view, entries=(*base.lineage, view.entries[-1]))
-    choices = [each for each in (view, plain) if all(_is_kept(entry, kept) for entry in each.entries[:-1])]
-    view = choices[0] if choices else view
-    if any(_lacks(storage, entry) for entry in view.entries):
-        view = kept.before(max(view.next_step, went_on))
-        return base, view, _first_not_shown(storage, view, one, base.start)
-    return base, view, recovery.after(end.sealed)
-
-
-def _first_kept(one: Abandoned) -> dict[str, int]:
-    """Return per stream the first flush that a journal has rows of; those before are not to be had any more."""
-    first: dict[str, int] = {}
-    for batch in one.batches(0):
-        for stream in batch.rows:
-            first.setdefault(stream, batch.flushes[stream])
-    return first
-
-
-def _first_not_shown(storage: Storage, view: View, one: Abandoned, start: int) -> dict[str, int]:
-    """Return per stream the first flush of a journal that a view shows nothing of, whatever bases say of its folder.
-
-    An opening that was itself overtaken may have sealed the folder elsewhere than the run did.
-    """
-    first: dict[str, int] = {}
-    shown: dict[str, set[str]] = {}
-    missing: set[str] = set()
-    for batch in one.batches(start):
-        for stream, rows in batch.rows.items():
-            if stream in missing:
-                continue
-            if stream not in shown:
-                shown[stream] = {_told(row) for row in reader.read_rows(storage, view, cast(Stream, stream))}
-            first[stream] = batch.flushes[stream]
-            if any(_told(row) in shown[stream] for row in rows):
-                first[stream] += 1
-            else:
-                missing.add(stream)
-    return first
-
-
-def _told(row: Row) -> str:
-    """Return what tells a row from others, wherever it lies; as text, in which a NaN is equal to itself."""
-    return repr((row.clock, row.step, row.time_ms, sorted(row.values.items())))
-
-
-def _is_kept(entry: Entry, kept: View) -> bool:
-    """Say whether a revision shows all of an entry of a lineage."""
-    need = Need.of(entry)
-    return any(other.folder == entry.folder and Need.of(other).covers(need) for other in kept.entries)
-
-
-def _lacks(storage: Storage, entry: Entry) -> bool:
-    """Say whether segments of a folder are missing."""
-    return any(
-        segments.lost(
-            storage, entry, segments.cover(segments.list_segments(storage, entry.folder, stream), flush), flush
-        )
-        for stream, flush in entry.sealed.items()
-    )
-
-
-def _sealed_by_successor(storage: Storage, run: RunRef, n: int, folder: str) -> tuple[dict[str, int], int]:
-    """Return where the first term after claim `n` sealed the term before it, and at which clock it went on from there.
-
-    An empty one is not named.
-    """
-    paths = RunPaths(run)
-    for number in range(n + 1, claims.count(storage, paths)):
-        claim = claims.read(storage, paths, number)
-        if claim is None:
-            continue
-        path = names.base(paths.term(number, claim.nonce))
-        try:
-            base = decode_base(storage.read(path), run, path)
-        except FileNotFoundError:
-            continue
-        ends = [*base.lineage, *(Entry(one.folder, one.sealed, None) for one in base.revisions if one.folder)]
-        sealed = next((dict(end.sealed) for end in ends if end.folder == folder), {})
-        return sealed, base.start if sealed else 0
-    return {}, 0
 
 
 def _written(journal: list[Path]) -> float:
