@@ -90,7 +90,11 @@ class Rules:
     collect: float = 0.05
     """… or a collection …"""
     remove: float = 0.05
-    """… or the removal of an archived revision."""
+    """… or the removal of an archived revision …"""
+    erase: float = 0.02
+    """… or of a run."""
+    adopt: float = 0.3
+    """Chance that writers open a run that a sync made."""
     pause: float = 0.08
     """Chance at each turn that everybody comes to an end first, and that a week goes by."""
     blob: float = 0.3
@@ -122,14 +126,18 @@ class Schedule:
         self.tokens = tokens
         CLOCK.now = 1e9
         url = f"memory://model/{folder.name}/{seed}"
-        self.store: Storage = MemoryStorage(url) if tokens is None else DictStorage(url, CLOCK.time)
+        self.store: Storage = MemoryStorage(url)
+        if tokens is not None:
+            self.store = DictStorage(url, CLOCK.time, DictStorage(url, CLOCK.time))
         self.network = Network(self.random)
         self.folder = folder / str(seed)
         self.runs = [RunRef("p", "a")]
+        self.children: list[RunRef] = []
+        """Those of the runs that writers forked."""
         self.forks: dict[RunRef, OpenRequest] = {}
         self.serial = 0
         self.rested = False
-        self.removers: Counter[tuple[RunRef, int]] = Counter()
+        self.removers: Counter[tuple[RunRef, int | None]] = Counter()
         self.summaries = self.random.random() < rules.summaries
         self.onlooker = Onlooker(self.store, self.truth, self.runs, summaries=self.summaries)
 
@@ -207,6 +215,7 @@ class Schedule:
             (rules.sync, self._syncer),
             (rules.collect, self._collector),
             (rules.remove, self._remover),
+            (rules.erase, self._eraser),
         ):
             if drawn < chance:
                 return turn
@@ -255,7 +264,7 @@ class Schedule:
                 for record in resolve(self.store, run).revisions:
                     with contextlib.suppress(RunNotFoundError):
                         found.update(self.onlooker.rows(resolve(self.store, run, record.number), str(run)))
-        lost = set() if self.truth.removed else self.truth.logged.keys() - found
+        lost = set() if self.truth.removed or self.truth.gone else self.truth.logged.keys() - found
         self.truth.lost += len(lost)
         assert not lost, f"rows {sorted(lost)} were logged and are nowhere"
 
@@ -331,12 +340,36 @@ class Schedule:
         else:
             self.truth.seen["removed revisions"] += 1
 
+    def _eraser(self) -> None:
+        """Remove a run."""
+        run = self.random.choice(self.runs)
+        if not self.truth.revisions.get(run):
+            return
+        known = run in self.truth.gone
+        self.truth.gone.add(run)
+        self.removers[run, None] += 1
+        storage = RetryingStorage(self._storage(self.folder / "0", self._stop), 3, sleep=lambda seconds: None)
+        try:
+            remove_run(storage, run, dry_run=False, adopt=self.random.random() < 0.7)
+        except (ConfigError, RunNotFoundError) as error:  # refused
+            self.truth.seen[f"erase: {type(error).__name__}"] += 1
+            if not known and self.removers[run, None] == 1:
+                self.truth.gone.discard(run)
+        except (Killed, RewindError) as error:
+            self.truth.seen[f"erase: {type(error).__name__}"] += 1
+        else:
+            self.truth.seen["erased runs"] += 1
+            self.truth.revisions[run] = 0
+
     def _note_rescued(self, done: Iterable[Synced]) -> None:
         for one in done:
             self.truth.seen[f"sync: {one.what}"] += 1
             if one.what == "forked":
                 assert one.fork is not None
-                self.truth.rescued[one.fork] = one.journal.name
+                self.truth.rescued[one.fork] = one.run, one.journal.name
+                if self.random.random() < self.rules.adopt and one.fork not in self.runs:
+                    self.runs.append(one.fork)
+                    self.truth.revisions.setdefault(one.fork, 1)
 
     def _writer(self) -> None:
         """Open a run in one of the ways there are, log and flush for a while, go back, and finish or not."""
@@ -400,7 +433,8 @@ class Schedule:
         """Note where a row belongs."""
         assert writer.opened is not None
         row = self.truth.logged[i]
-        self.truth.logged[i] = row._replace(clock=clock, revision=writer.opened.revision)
+        number = writer.opened.base.number
+        self.truth.logged[i] = row._replace(clock=clock, revision=writer.opened.revision, n=number)
         if self.rules.unflushed_counts:
             self.truth.acknowledged.add(i)
 
@@ -422,9 +456,10 @@ class Schedule:
         revision = self.random.choice([None, self.random.randint(1, revisions)])
         step = self.random.choice([None, self.random.randrange(30), self.random.randrange(30)])
         if kind >= 0.7:
-            if len(self.runs) < 4 and self.random.random() < 0.5:
-                self.runs.append(RunRef("p", f"fork{len(self.runs)}"))
-            child = self.runs[-1]
+            if len(self.children) < 3 and self.random.random() < 0.5:
+                self.children.append(RunRef("p", f"fork{len(self.children) + 1}"))
+                self.runs.append(self.children[-1])
+            child = self.children[-1] if self.children else run
             if child != run:
                 if child not in self.truth.before_fork or self.random.random() < 0.3:  # else the same command again
                     self.truth.before_fork.setdefault(child, set(self.truth.acknowledged))

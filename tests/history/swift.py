@@ -32,9 +32,11 @@ class DictStorage(Storage):
 
     conditional = True
 
-    def __init__(self, url: str, now: Callable[[], float]) -> None:
+    def __init__(self, url: str, now: Callable[[], float], everything: DictStorage | None = None) -> None:
         self.url = url
         self._now = now
+        self.everything = everything
+        """Gets whatever is put here, and never has it deleted."""
         self._objects: dict[str, tuple[bytes, float]] = {}
         self._folders: dict[str, dict[str, bool]] = {"": {}}
 
@@ -48,6 +50,8 @@ class DictStorage(Storage):
         if path not in self._objects:
             self._name(path, file=True)
         self._objects[path] = data, self._now()
+        if self.everything is not None:
+            self.everything.put(path, data)
 
     def put_file(self, path: str, source: Path, *, sha256: str | None = None) -> None:
         self.put(path, source.read_bytes())

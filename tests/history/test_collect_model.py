@@ -178,7 +178,7 @@ def check(seeds: range, folder: Path, tokens: Tokens) -> tuple[Counter[str], Cou
     removed: Counter[str] = Counter()
     for seed in seeds:
         schedule = Collected(
-            seed, folder, Rules(writers=3, verify=0.3, look=0.01, collect=0.0, remove=0.0, pause=0.0, clear=0.0), tokens
+            seed, folder, Rules(writers=3, verify=0.3, look=0.01, collect=0.0, remove=0.0, erase=0.0, pause=0.0, clear=0.0), tokens
         )
         try:
             seen += schedule.run().seen

@@ -35,6 +35,8 @@ class Logged(NamedTuple):
     clock: int | None = None
     """None, and no revision: logged before its writer had opened the run."""
     revision: int | None = None
+    n: int | None = None
+    """The number of its writer's claim."""
 
 
 @dataclass
@@ -43,8 +45,8 @@ class Truth:
 
     logged: dict[int, Logged] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
-    archived: dict[tuple[RunRef, int], list[int]] = field(default_factory=dict)
-    """The rows of each archived revision when it was first read."""
+    archived: dict[tuple[RunRef, int, int], list[int]] = field(default_factory=dict)
+    """The rows of each archived revision when it was first read; by run, its first claim, and revision."""
     before_fork: dict[RunRef, set[int]] = field(default_factory=dict)
     """What was acknowledged when the first attempt to make a fork began."""
     revisions: dict[RunRef, int] = field(default_factory=dict)
@@ -52,11 +54,13 @@ class Truth:
     removed: set[tuple[RunRef, int]] = field(default_factory=set)
     """Revisions that were removed, or may have been."""
     gone: set[RunRef] = field(default_factory=set)
-    """Runs that were removed."""
+    """Runs that were removed, or may have been; another of that name may have been begun since."""
     expected: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     """By revision what it should have, at the last look."""
-    rescued: dict[RunRef, str] = field(default_factory=dict)
-    """Runs that a sync made of what superseded writers had, and the nonces of these."""
+    inherited: dict[tuple[RunRef, int], set[int]] = field(default_factory=dict)
+    """What a fork should have of another run, by the fork and its first claim."""
+    rescued: dict[RunRef, tuple[RunRef, str]] = field(default_factory=dict)
+    """Runs that a sync made of what superseded writers had, and the runs and nonces of these."""
     checked: int = 0
     """Rows that were looked for where they should be, each time …"""
     lost: int = 0
@@ -75,23 +79,17 @@ class Onlooker:
         self.runs = runs
         self.summaries = summaries
         self.disputed: set[tuple[str, int]] = set()
+        self.built_on: dict[str, set[int]] = {}
+        """What superseded writers built on, by their nonces …"""
+        self.revisions: dict[str, range] = {}
+        """… and the revisions that they knew."""
 
     def look(self) -> None:
         """Read everything and compare it with what the writers know."""
         self.truth.seen["looks"] += 1
         expected = self.truth.expected
-        for run, nonce in self.truth.rescued.items():
-            view = resolve(self.store, run)
-            found = self.rows(view, str(run))
-            assert len(found) == len(set(found)), f"{run}: doubled rows {found}"
-            theirs = {i: row for i, row in self.truth.logged.items() if row.nonce == nonce}
-            # What was removed before it was rescued is gone, but for what the journal had.
-            lost = {i for i, row in theirs.items() if (row.run, row.revision) not in self.truth.removed} - set(found)
-            # Events beyond the last step that are in the run already may stay out: it may have had to be cut there.
-            cut = view.revisions[0].cut
-            acknowledged = self.truth.acknowledged
-            lost -= {i for i in lost & acknowledged if theirs[i].stream == "events" and self._clock(i) >= (cut or 0)}
-            assert not lost, f"{run}: rows {sorted(lost)} of the writer that it was made of are lost"
+        for fork, (run, nonce) in self.truth.rescued.items():
+            self._check_rescued(fork, run, nonce)
         for run in self.runs:  # a fork after the run that it came from
             try:
                 head = resolve(self.store, run)
@@ -100,18 +98,85 @@ class Onlooker:
                     i for i in self.truth.acknowledged if self.truth.logged[i].run == run
                 ]
                 continue
-            first = claims.read(self.store, RunPaths(run), 0)
+            begins = self._first(run)
+            first = claims.read(self.store, RunPaths(run), begins)
             assert first is not None
             if first.source is not None:
                 begun = (head.revisions[0].parent, head.revisions[0].cut)
                 meant = ((first.source.run, first.source.revision), first.source.cut)
                 assert begun == meant, f"{run} should have been forked from {meant}, and is from {begun}"
-            self._find_disputed(run, head)
+            self._find_disputed(run, head, begins)
             for record in head.revisions:
-                kept = expected[str(run), record.number] = self._expected(run, record, expected)
-                self._compare(run, record, head, kept)
+                kept = expected[str(run), record.number] = self._expected(run, record, begins)
+                self._compare(run, record, head, kept, begins)
 
-    def _find_disputed(self, run: RunRef, head: View) -> None:
+    def _first(self, run: RunRef) -> int:
+        """Return the number of the first claim of a run; another of that name may have been removed before."""
+        if run not in self.truth.gone:
+            return 0
+        return claims.life(self.store, run, claims.count(self.store, RunPaths(run))).first
+
+    def _check_rescued(self, fork: RunRef, run: RunRef, nonce: str) -> None:
+        """See that a run which a sync made has what its writer logged and built on, and nothing else."""
+        truth, logged = self.truth, self.truth.logged
+        try:
+            view = resolve(self.store, fork, 1)
+        except RunNotFoundError:
+            assert fork in truth.gone or (fork, 1) in truth.removed, f"{fork} is gone"
+            return
+        rows = self.rows(view, str(fork))
+        assert len(rows) == len(set(rows)), f"{fork}: doubled rows {rows}"
+        found = {i for i in rows if logged[i].run != fork}
+        theirs = {i for i, row in logged.items() if row.nonce == nonce}
+        built_on, removed = self._built_on(run, nonce)
+        foreign = set() if built_on is None else found - theirs - built_on
+        assert not foreign, f"{fork}: rows {sorted(foreign)} are of neither its writer nor what that had built on"
+        # What was removed before it was rescued is gone, but for what the journal had.
+        lost = {i for i in theirs if run not in truth.gone and (run, logged[i].revision) not in truth.removed}
+        lost = (lost | (built_on or set() if not removed else set())) - found
+        # Events beyond the last step may stay out where they are in the run: it may have had to be cut there.
+        late = {i for i in lost if logged[i].stream == "events" and self._clock(i) >= (view.revisions[0].cut or 0)}
+        lost -= late
+        if late:
+            truth.seen["late events that stay in the run"] += 1
+            lost |= late - self._all(run)
+        truth.lost += len(lost)
+        assert not lost, f"{fork}: rows {sorted(lost)} of the writer that it was made of are lost"
+
+    def _built_on(self, run: RunRef, nonce: str) -> tuple[set[int] | None, bool]:
+        """Return what a writer built on, whatever was collected since, and whether some of it was removed.
+
+        None where that is not known.
+        """
+        everything = getattr(self.store, "everything", None)
+        if everything is None or nonce in self.built_on:
+            return self.built_on.get(nonce), self._was_removed(run, nonce)
+        found: set[int] = set()
+        for info in everything.list(RunPaths(run).terms):
+            folder = f"{RunPaths(run).terms}/{info.name}"
+            if names.writer(folder) == nonce:
+                base = decode_base(everything.read(names.base(folder)), run, names.base(folder))
+                view = of_term(everything, run, base, folder, Seal({}, {}, None), base.revisions)
+                found.update(i for i, _ in self._ids(everything, view))
+                self.revisions[nonce] = range(1, base.revision + 1)
+        self.built_on[nonce] = found
+        return found, self._was_removed(run, nonce)
+
+    def _was_removed(self, run: RunRef, nonce: str) -> bool:
+        """Say whether some of what a writer built on may have been removed."""
+        numbers = self.revisions.get(nonce, ())
+        return run in self.truth.gone or any((run, number) in self.truth.removed for number in numbers)
+
+    def _all(self, run: RunRef) -> set[int]:
+        """Return the rows of all revisions of a run."""
+        found: set[int] = set()
+        with contextlib.suppress(RunNotFoundError):
+            for record in resolve(self.store, run).revisions:
+                with contextlib.suppress(RunNotFoundError):
+                    found.update(i for i, _ in self._ids(self.store, resolve(self.store, run, record.number)))
+        return found
+
+    def _find_disputed(self, run: RunRef, head: View, begins: int) -> None:
         """Find the revisions that an opening began which was fenced before it had its base, and so never came to be.
 
         A run that was forked in that moment was forked from such a revision: the rows are those that its base says, and
@@ -121,20 +186,33 @@ class Onlooker:
         for folder in self.store.list(paths.terms):
             path = names.base(f"{paths.terms}/{folder.name}")
             with contextlib.suppress(FileNotFoundError):
-                record = decode_base(self.store.read(path), run, path).revisions[-1]
+                base = decode_base(self.store.read(path), run, path)
+                if base.begun != begins:
+                    continue
+                record = base.revisions[-1]
                 known = head.revisions[record.number - 1] if record.number <= len(head.revisions) else None
                 if known is None or known.created_ms != record.created_ms or known.cut != record.cut:
                     self.disputed.add((str(run), record.number))
 
-    def _expected(self, run: RunRef, record: RevisionRecord, expected: dict[tuple[str, int], set[int]]) -> set[int]:
+    def _expected(self, run: RunRef, record: RevisionRecord, begins: int) -> set[int]:
         """Return the rows that a revision must have: its own, and those it kept of the one that it was opened from."""
-        logged = self.truth.logged
-        own = {i for i in self.truth.acknowledged if (logged[i].run, logged[i].revision) == (run, record.number)}
+        logged, truth = self.truth.logged, self.truth
+        own = {
+            i
+            for i in truth.acknowledged
+            if (logged[i].run, logged[i].revision) == (run, record.number) and (logged[i].n or 0) >= begins
+        }
         if record.parent is None or record.parent in self.disputed:
             return own
-        inherited = expected[record.parent]
-        if record.parent[0] != str(run):  # the parent may have gone on since
-            inherited = inherited & self.truth.before_fork[run]
+        parent, _ = record.parent
+        if parent == str(run):
+            inherited = truth.expected[record.parent]
+        elif (run, begins) in truth.inherited:
+            inherited = truth.inherited[run, begins]
+        else:  # it may have gone on since, or have been removed, and another have been begun under its name
+            gone = parent in map(str, truth.gone)
+            inherited = set() if gone else truth.expected.get(record.parent, set()) & truth.before_fork.get(run, set())
+            truth.inherited[run, begins] = inherited
         return own | {i for i in inherited if record.cut is None or self._clock(i) < record.cut}
 
     def _clock(self, i: int) -> int:
@@ -142,7 +220,7 @@ class Onlooker:
         clock = self.truth.logged[i].clock
         return -1 if clock is None else clock
 
-    def _compare(self, run: RunRef, record: RevisionRecord, head: View, expected: set[int]) -> None:
+    def _compare(self, run: RunRef, record: RevisionRecord, head: View, expected: set[int], begins: int) -> None:
         name, logged = f"{run}@{record.number}", self.truth.logged
         try:
             found = self.rows(resolve(self.store, run, record.number), name)
@@ -154,31 +232,36 @@ class Onlooker:
         self.truth.checked += len(expected)
         self.truth.lost += len(lost)
         assert not lost, f"{name}: acknowledged rows {sorted(lost)} are lost"
-        stale = [
-            i
-            for i in found
-            if record.cut is not None
-            and self._clock(i) >= record.cut
-            # A fork of a whole revision is noted as cut at its last step, and has the events that came after it too.
-            and ((logged[i].revision or 0) < record.number if logged[i].run == run else logged[i].stream == "metrics")
-        ]
+        stale = [i for i in found if self._is_stale(i, run, record)]
         assert not stale, f"{name}: rows {stale} outlived the cut at {record.cut}"
+        risen = [i for i in found if logged[i].run == run and (logged[i].n or begins) < begins]
+        assert not risen, f"{name}: rows {risen} outlived the run that was removed"
         if record.number == head.revision:
             return
-        before = self.truth.archived.get((run, record.number))
+        before = self.truth.archived.get((run, begins, record.number))
         assert before in (None, found), f"{name} changed after it was archived: {before}, then {found}"
         # An opening that was itself fenced before it had its base may have sealed earlier than the one that fenced it.
         # Nobody was told that it had opened the run, and what it archived is not archived yet.
         if head.folder.startswith(f"{RunPaths(run).terms}/{claims.count(self.store, RunPaths(run)) - 1:08d}-"):
-            self.truth.archived[run, record.number] = found
+            self.truth.archived[run, begins, record.number] = found
+
+    def _is_stale(self, i: int, run: RunRef, record: RevisionRecord) -> bool:
+        """Say whether a revision should have cut a row off."""
+        row = self.truth.logged[i]
+        if record.cut is None or self._clock(i) < record.cut:
+            return False
+        if row.run == run:
+            return (row.revision or 0) < record.number
+        if row.nonce == self.truth.rescued.get(run, (run, ""))[1]:
+            return record.number > 1
+        # A fork of a whole revision is noted as cut at its last step, and has the events that came after it too.
+        return row.stream == "metrics"
 
     def rows(self, view: View, name: str) -> list[int]:
         """Return the ids of the rows of a view, in order; their clocks are checked."""
         rows: list[int] = []
         for stream in MODELLED:
-            table = reader.read(self.store, view, stream)
-            columns = zip(*(table[name].to_pylist() for name in ("key", "value", "clock")), strict=True)
-            ids = [(int(value), clock) for key, value, clock in columns if key == "id"]
+            ids = self._ids(self.store, view, stream)
             found, clocks = [i for i, _ in ids], [clock for _, clock in ids]
             known = [self._clock(i) for i in found]
             blobs = {digest for i in found if (digest := self.truth.logged[i].blob) is not None}
@@ -193,6 +276,15 @@ class Onlooker:
                 assert list(summary.last_values().values()) == found[-1:], f"{name}: another last value"
             rows += found
         return rows
+
+    def _ids(self, storage: Storage, view: View, *streams: Stream) -> list[tuple[int, int]]:
+        """Return the ids of rows, and their clocks; of all streams that are modelled, if none is named."""
+        ids = []
+        for stream in streams or MODELLED:
+            table = reader.read(storage, view, stream)
+            columns = zip(*(table[name].to_pylist() for name in ("key", "value", "clock")), strict=True)
+            ids += [(int(value), clock) for key, value, clock in columns if key == "id"]
+        return ids
 
     def check_nothing_to_cut(self, opened: Opened, cut: int) -> None:
         """See that an opening that was asked to cut, and did not, had nothing to cut."""

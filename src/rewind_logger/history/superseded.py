@@ -108,8 +108,10 @@ def _shown(storage: Storage, run: RunRef, base: Base, one: Abandoned) -> tuple[V
         kept = of_base(storage, run, head, line.number)
     except RunNotFoundError:
         return None
-    later = list(_later(storage, run, existing, base.number))
     folder = RunPaths(run).term(base.number, base.nonce)
+    if kept.folder == folder:  # with which its revision ends, or who takes the run over has no base yet
+        return kept, recovery.after(kept.entries[-1].sealed)
+    later = list(_later(storage, run, existing, base.number))
     for sealed, heirs in _ends(later, folder):
         end = segments.seal(storage, folder, sealed)
         own = replace(of_term(storage, run, base, folder, end, base.revisions), plan={}, revision=line.number)
