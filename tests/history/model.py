@@ -424,7 +424,7 @@ class Schedule:
             values["file"] = json.dumps({"sha256": digest, "size": len(data)})
         writer.append(stream, values, clock)
         assert writer._outbox is not None
-        self.truth.logged[self.serial] = Logged(stream, writer.run, writer._outbox.nonce, digest)
+        self.truth.logged[self.serial] = Logged(stream, writer.run, writer._outbox.nonce, digest, early=clock is None)
         if clock is not None:
             self._place(self.serial, writer, clock)
         return self.serial

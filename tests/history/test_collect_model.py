@@ -176,10 +176,9 @@ def check(seeds: range, folder: Path, tokens: Tokens) -> tuple[Counter[str], Cou
     """Run schedules; return what happened in them and what was collected."""
     seen: Counter[str] = Counter()
     removed: Counter[str] = Counter()
+    rules = Rules(writers=3, verify=0.3, look=0.01, collect=0.0, remove=0.0, erase=0.0, pause=0.0, clear=0.0)
     for seed in seeds:
-        schedule = Collected(
-            seed, folder, Rules(writers=3, verify=0.3, look=0.01, collect=0.0, remove=0.0, erase=0.0, pause=0.0, clear=0.0), tokens
-        )
+        schedule = Collected(seed, folder, rules, tokens)
         try:
             seen += schedule.run().seen
         except BaseException:
