@@ -283,7 +283,7 @@ class Onlooker:
         return rows
 
     def _is_early(self, i: int, clock: int) -> bool:
-        """Say whether a row is at 0 since nothing says any more at which step its run, which was removed, was opened."""
+        """Say whether a row is at 0 since nothing tells any more at which step its run was opened: it was removed."""
         row = self.truth.logged[i]
         return clock == 0 and row.early and row.run in self.truth.gone
 
