@@ -21,7 +21,6 @@ from tests.history.lines import RUN, end, forked, line, log, opened, read, rewou
 from tests.history.machine import Killed, dying, requests_of
 from tests.history.removing import CHILD, assert_sound, removed
 
-
 pytestmark = pytest.mark.usefixtures("one_segment_a_step")
 
 

@@ -25,10 +25,10 @@ from rewind_logger.storage.faults import FaultyStorage, Request
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.figures import count
+from tests.history.clocked import DAY, Clocked
 from tests.history.lines import RUN, Line, end, line, log, opened, read, rewound
 from tests.history.machine import Killed, Machine, die, dying, release, requests_of, waiting
 from tests.history.synced import logged, only
-from tests.history.test_collect import DAY, Clocked
 
 
 @pytest.fixture
