@@ -59,25 +59,29 @@ def use_everything(folder: Path, url: str, options: dict[str, Any], wrong: list[
 
 
 @pytest.fixture(scope="module")
-def refusing() -> Iterator[str]:
-    """The URL of a server that refuses everything, and repeats what it was given."""
+def refusing() -> Iterator[ScriptedServer]:
+    """A server that refuses everything, and repeats what it was given."""
     said = (
         f"https://{canary('SaidUser')}:{canary('SaidPassword')}@h/?X-Amz-Signature={canary('SaidSig')} {canary('Key')}"
     )
     with ScriptedServer([Answer.s3_error(403, "AccessDenied", said)]) as server:
-        yield server.endpoint
+        yield server
 
 
 @pytest.mark.parametrize("away", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_nobody_sees_what_opens_a_store_on_s3(
-    bucket: Bucket, s3_server: S3Server, tmp_path: Path, refusing: str, away: bool
+    bucket: Bucket, s3_server: S3Server, tmp_path: Path, refusing: ScriptedServer, away: bool
 ) -> None:
     url, working = f"{bucket.url}/x", bucket.storage_options
     options = {**endpoint(""), "client_kwargs": working["client_kwargs"]}
-    wrong = [("s3://bucket/x", endpoint(refusing)), ("s3://there-is-no-such-bucket/x", options)]
+    # The client refuses an endpoint with a user in it, and so the server has its turn without.
+    refused = {**options, "client_kwargs": {"endpoint_url": refusing.endpoint}}
+    wrong = [("s3://bucket/x", refused), ("s3://bucket/x", endpoint(refusing.endpoint))]
+    wrong += [("s3://there-is-no-such-bucket/x", options)]
     if away:  # nobody answers, which takes a while to find out
         wrong = [("s3://bucket/x", endpoint(f"http://127.0.0.1:9?sig={canary('EndpointSig')}"))]
     said = use_everything(tmp_path, url, options, wrong)
+    assert away or refusing.requests, "nothing was refused"
     assert_nothing_leaks(said, open_storage(url, working), tmp_path)
 
 

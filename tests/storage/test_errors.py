@@ -145,6 +145,19 @@ def test_an_endpoint_that_is_not_there_may_come() -> None:
         s3(f"http://127.0.0.1:{closed_port()}").read("a")
 
 
+def test_a_request_that_the_client_refuses_is_made_once_and_the_options_are_named() -> None:
+    """aiohttp sends nothing to an endpoint with a user in it; botocore takes that for a trouble of the network."""
+    with ScriptedServer([HANG_UP]) as server:
+        options = S3Server(server.endpoint).storage_options
+        options["client_kwargs"] = {"endpoint_url": server.endpoint.replace("//", "//me:secret@")}
+        waits: list[float] = []
+        storage = RetryingStorage(S3Storage("s3://bucket/x", options), sleep=waits.append)
+        with pytest.raises(StorageError, match=r"Check the store's URL and `storage_options`") as found:
+            storage.read("a")
+        assert not isinstance(found.value, TransientStorageError)
+        assert waits == [] and server.requests == [] and "secret" not in str(found.value)
+
+
 def test_an_answer_that_does_not_come_may_come() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -194,7 +194,7 @@ def _problem(error: Exception, answer: _Answer) -> tuple[str, str]:
 def _may_pass(error: Exception, answer: _Answer) -> bool:
     """Whether trying again may help."""
     classes = set(_classes_of(error))
-    if any(name in _CERTIFICATE_CLASSES for _, name in classes):
+    if any(name in _CERTIFICATE_CLASSES for _, name in classes) or _was_never_sent(error):
         return False
     # Before the status: a broken connection can have a cause that bears one, which no service has sent.
     if any(f"{package}.{name}" in _PASSING_CLASSES for package, name in classes):
@@ -202,6 +202,13 @@ def _may_pass(error: Exception, answer: _Answer) -> bool:
     if answer.status is not None:
         return answer.status in _PASSING_STATUSES or answer.code in _PASSING_CODES
     return isinstance(error, OSError) and error.errno in _PASSING_ERRNOS
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Whether the client refused a request, as one to an endpoint with a user: botocore takes that for the network's."""
+    return any(
+        type(link).__name__ == "HTTPClientError" and isinstance(link.__context__, ValueError) for link in _chain(error)
+    )
 
 
 def _answer_of(error: Exception) -> _Answer:
