@@ -16,8 +16,9 @@ Changes = dict[str, Json]
 class Config(Mapping[str, Any]):
     """The configuration of a run, by item or by attribute.
 
-    Values are kept as JSON has them: what else is put in becomes text (see `plain`), and what comes out is a copy, so
-    that it always shows what was recorded. A nested dict is a `Section`: a dict whose changes are recorded too. Keys
+    Values are kept as JSON has them: what else is put in becomes text, NaN and the infinities too (`float("inf")` comes
+    out as the text "inf", of which `float` makes the number again). What comes out is a copy, so that it always shows
+    what was recorded. A nested dict is a `Section`: a dict whose changes are recorded too. Keys
     can be changed, not removed.
 
     Example:

@@ -63,6 +63,7 @@ def init(
         name: What people call the run. Kept from before, like tags, notes, group and job_type, if it is not given; a
             fork inherits none of these.
         config: A dict, a dataclass or an `argparse.Namespace`. Its keys win over those of before, others stay.
+            What JSON has not becomes text, NaN and the infinities too: `float("inf")` is read back as "inf".
         tags: Texts to find the run by.
         notes: A text about the run.
         group: Which runs it belongs to.

@@ -205,7 +205,7 @@ def _may_pass(error: Exception, answer: _Answer) -> bool:
 
 
 def _was_never_sent(error: Exception) -> bool:
-    """Whether the client refused a request, as one to an endpoint with a user: botocore takes that for the network's."""
+    """Whether the client refused a request, as one to an endpoint with a user; botocore blames the network."""
     return any(
         type(link).__name__ == "HTTPClientError" and isinstance(link.__context__, ValueError) for link in _chain(error)
     )
