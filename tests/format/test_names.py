@@ -38,6 +38,7 @@ def test_a_name_of_any_script_with_inner_spaces_is_kept(name: str) -> None:
         ("a\x00", r"a control character ('\x00')"),
         ("a\x85b", r"a control character ('\x85')"),
         ("a\u2028b", r"a control character ('\u2028')"),
+        ("a\u202eb", r"a control character ('\u202e')"),
         ("a\ud800", r"half of a surrogate pair ('\ud800')"),
         (" a", "begins or ends with white space"),
         ("a\u00a0", "begins or ends with white space"),

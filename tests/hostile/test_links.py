@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger import RewindError, StorageError, open_store
+from rewind_logger import ConfigError, RewindError, StorageError, open_store
 from rewind_logger.format import documents
 from rewind_logger.history.roots import journal_root
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.types import RunRef
-from tests.history.lines import RUN, end, line, log, opened, read
+from tests.history.lines import RUN, end, forked, line, log, opened, read
 from tests.history.machine import die, journals
 from tests.hostile.specimen import objects
 
@@ -128,7 +128,7 @@ def test_parts_of_a_journal_that_are_links_or_pipes_are_not_read(store: LocalSto
 def test_names_that_no_run_can_have_are_not_listed(store: LocalStorage) -> None:
     """They would reach a terminal, which takes some for commands."""
     assert store.local_path is not None
-    for name in (f"evil{ESC}", "a\nb", "con", "a@2", "x" * 201, ".hidden", "trailing.", "trailing "):
+    for name in (f"evil{ESC}", "a\nb", "a\u202eb", "con", "a@2", "x" * 201, ".hidden", "trailing.", "trailing "):
         (store.local_path / "p" / name / "m").mkdir(parents=True)
         (store.local_path / name / "r" / "m").mkdir(parents=True)
     assert [run.path for run in open_store(store.url).runs()] == ["p/a"]
@@ -145,6 +145,24 @@ def test_streams_and_groups_that_nobody_writes_are_passed_by(store: LocalStorage
     for folder in ("s/@eaDir/000000", "s/metrics/@eaDir", "s/a b/000000", "s/metrics/999999999999999999999"):
         (term / folder).mkdir(parents=True)
         (term / folder / segment.name).write_bytes(b"")
+    writer = opened(store)
+    log(writer, [3])
+    end(writer)
+    assert read(store) == line(range(4))
+
+
+def test_what_tools_leave_beside_our_files_is_passed_by(store: LocalStorage) -> None:
+    """Copies that a service which synchronises folders makes of conflicts, of editors and of file servers."""
+    assert store.local_path is not None
+    end(forked(store, "b", 2))
+    for path in [path for path in store.local_path.rglob("*") if path.is_file()]:
+        for name in (f"{path.stem} (conflicted copy){path.suffix}", f"{path.name}~", f"{path.stem} 2{path.suffix}"):
+            path.with_name(name).write_bytes(b"not what it was")
+    report = open_store(store.url).verify()
+    assert report.ok, report
+    assert open_store(store.url).collect().objects == {}
+    with pytest.raises(ConfigError, match="p/b needs rows of it"):
+        open_store(store.url).remove("p/a")
     writer = opened(store)
     log(writer, [3])
     end(writer)

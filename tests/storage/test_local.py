@@ -131,6 +131,15 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
             request()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no such folder here")
+def test_where_no_folder_can_be_made_it_is_said(tmp_path: Path) -> None:
+    """Also where the system says that the folder above is missing, which is there."""
+    storage = LocalStorage("/proc/rewind logger/deep")
+    for request in (lambda: storage.put("below/a", b""), lambda: storage.create("below/deep/a", b"")):
+        with pytest.raises(StorageError, match=r"/proc/rewind logger/deep/below.* Check the disk and the folder"):
+            request()
+
+
 def test_a_folder_where_an_object_should_be(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     storage.put("folder/object", b"x")

@@ -32,6 +32,7 @@ TERM_DOCUMENTS = frozenset({"base.json", "merge.json", "end.json", "alive.json",
 """What lies in a term's folder beside its segments."""
 
 _CLAIM = re.compile(r"([0-9]{8,18})\.json")
+_PIN = re.compile(r"([0-9A-Za-z]+)\.json")
 _TERM = re.compile(r"([0-9]{8,18})-([0-9A-Za-z]+)")
 _SEGMENT = re.compile(r"([0-9]{9,18})-([0-9]{9,18})_(-?[0-9]{1,19})_(-?[0-9]{1,19})\.parquet")
 _SNAPSHOT = re.compile(r"([0-9]{9,18})_(-?[0-9]{1,19})\.parquet")
@@ -86,6 +87,11 @@ class RunPaths:
     def pin(self, child_nonce: str) -> str:
         """Return the path of the pin that keeps this run for a fork."""
         return f"{self.pins}/{child_nonce}.json"
+
+    def parse_pin(self, name: str) -> str | None:
+        """Return the nonce of the pin that has this file name, None if the name is no pin's."""
+        match = _PIN.fullmatch(name)
+        return None if match is None else match[1]
 
     def evaluation(self, nonce: str) -> str:
         """Return the folder of an evaluation."""

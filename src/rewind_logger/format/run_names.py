@@ -23,8 +23,9 @@ _DEVICE_NAMES = frozenset(
 FORBIDDEN = re.compile(r'[@?#%*:<>|"/\\]')
 """What has a meaning in a moment or a URL, or is refused by a file system."""
 
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, separators of lines, and halves of surrogate pairs, which are no UTF-8."""
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, separators of lines, what turns the direction of the text that follows, and halves of surrogate
+pairs, which are no UTF-8."""
 
 
 def check_name(kind: str, name: str) -> str:

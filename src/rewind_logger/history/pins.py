@@ -40,7 +40,7 @@ def pins(storage: Storage, run: RunRef) -> list[Pin]:
     """
     paths = RunPaths(run)
     found = []
-    listing = [info for info in storage.list(paths.pins) if info.size is not None and info.name.endswith(".json")]
+    listing = [info for info in storage.list(paths.pins) if info.size is not None and paths.parse_pin(info.name)]
     for info, body in zip(listing, storage.read_each([f"{paths.pins}/{info.name}" for info in listing]), strict=True):
         path = f"{paths.pins}/{info.name}"
         if isinstance(body, FileNotFoundError):

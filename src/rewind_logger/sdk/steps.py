@@ -21,7 +21,7 @@ def check_logged_step(step: Any) -> int:
             raise PositionError(f"step={step!r} is a {type(step).__name__}, not a whole number: use int(step).")
         step = operator.index(step)
     if not 0 <= step <= MAX_STEP:
-        raise PositionError(f"step={step} is no step: steps are counted from 0.")
+        raise PositionError(f"step={step} is no step: steps are counted from 0, up to 2**62.")
     return int(step)
 
 

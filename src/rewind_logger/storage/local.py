@@ -254,17 +254,20 @@ def _write_temporary(target: Path, pieces: Iterable[bytes]) -> Path:
 
 def _make_folder(folder: Path) -> None:
     """Make a folder and those above it, synced, as a synced file in a folder that is lost is lost as well."""
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
-        return
-    except FileNotFoundError:
-        _make_folder(folder.parent)
-        _make_folder(folder)  # from the start: an empty folder above may be removed at this very moment
-        return
-    _sync_folder(folder.parent)
+    for attempt in range(_TRIES):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+            return
+        except FileNotFoundError:
+            if attempt + 1 == _TRIES:  # nothing can be made in the one above, as in /proc
+                raise
+            _make_folder(folder.parent)  # and again: it is empty, and may be removed at this very moment
+        else:
+            _sync_folder(folder.parent)
+            return
 
 
 def _sync_folder(folder: Path) -> None:

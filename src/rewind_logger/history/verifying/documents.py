@@ -103,7 +103,7 @@ def read(look: Look, ref: RunRef) -> Run:
     pins = _read_each(
         look,
         "pins",
-        [info.name for info in storage.list(paths.pins) if info.name.endswith(".json")],
+        [info.name for info in storage.list(paths.pins) if info.size is not None and paths.parse_pin(info.name)],
         lambda name: f"{paths.pins}/{name}",
         documents.decode_pin,
         cost=lambda name: f"nothing yet; but whoever removes {ref} is not told that a fork needs its rows",
