@@ -23,6 +23,7 @@ from rewind_logger.format.columns import split_values
 from rewind_logger.format.segment import SCHEMA, Identity, SegmentInfo
 from rewind_logger.format.snapshot import Snapshot
 from rewind_logger.history import claims, view
+from rewind_logger.history.blobs import FRESH_S
 from rewind_logger.storage.base import Listing, ObjectInfo, Storage
 from rewind_logger.types import Row
 
@@ -37,6 +38,8 @@ class DictStorage(Storage):
         self._now = now
         self.everything = everything
         """Gets whatever is put here, and never has it deleted."""
+        self.renewed: set[str] = set()
+        """Blobs that were deleted although they were young: renewed after whoever deletes them had looked again."""
         self._objects: dict[str, tuple[bytes, float]] = {}
         self._folders: dict[str, dict[str, bool]] = {"": {}}
 
@@ -74,8 +77,12 @@ class DictStorage(Storage):
         return True
 
     def delete(self, path: str) -> None:
-        if self._objects.pop(path, None) is not None:
-            self._unname(path)
+        found = self._objects.pop(path, None)
+        if found is None:
+            return
+        if path.startswith("blobs/") and self._now() - found[1] < FRESH_S:
+            self.renewed.add(path)
+        self._unname(path)
 
     def list(self, folder: str) -> Listing:
         found = []

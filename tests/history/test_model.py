@@ -33,6 +33,23 @@ EXHAUSTIVE = int(os.environ.get("REWIND_LOGGER_SCHEDULES", "30000"))
 ONE_AFTER_THE_OTHER: dict[str, Any] = {"writers": 1, "machines": 1, "kill": 0.02, "unflushed_counts": True, "look": 0.0}
 """Writers on one machine that do not meet: then even rows that were never acknowledged are kept."""
 
+CROWDED: dict[str, Any] = {
+    "turns": 16,
+    "kill": 0.004,
+    "lose": 0.004,
+    "look": 0.002,
+    "sync": 0.2,
+    "collect": 0.12,
+    "remove": 0.12,
+    "erase": 0.05,
+    "copy": 0.05,
+    "pause": 0.2,
+    "rescue": 0.4,
+    "clear": 0.5,
+    "verify": 0.3,
+}
+"""Half of the actors are no writers, and most live long enough to come to an end of what takes hundreds of requests."""
+
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything happen after a few rows that else takes thousands."""
@@ -130,15 +147,42 @@ def test_rows_that_were_logged_outlive_a_kill_where_the_machine_stays(part: int,
     assert seen["recovered journals"] > 0
 
 
+CROWD = (
+    "sync: forked",
+    "removed revisions",
+    "erased runs",
+    "copied",
+    "collected superseded segments",
+    "collected removed runs and revisions",
+    "collected files that no row refers to",
+)
+"""What must happen in a sample where many others are at work beside writers."""
+
+
+def test_no_row_is_lost_among_syncs_collectors_removals_and_copies(disk: Path, tokens: Tokens) -> None:
+    seen = check(range(80), disk, Rules(**CROWDED), tokens)
+    for kind in CROWD:
+        assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"
+
+
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_tens_of_thousands_of_schedules_lose_nothing(part: int, disk: Path, tokens: Tokens) -> None:
     number = EXHAUSTIVE // PARTS
     first = 10_000 + part * number
-    seen = check(range(first, first + number * 7 // 8), disk, Rules(), tokens)
-    seen += check(range(first + number * 7 // 8, first + number), disk, Rules(**ONE_AFTER_THE_OTHER), tokens)
-    for kind in (*WILD, "restored", "completed forks", "recovered journals", "removed revisions"):
+    crowded, tame = first + number * 5 // 8, first + number * 7 // 8
+    seen = check(range(first, crowded), disk, Rules(), tokens)
+    seen += check(range(crowded, tame), disk, Rules(**CROWDED), tokens)
+    seen += check(range(tame, first + number), disk, Rules(**ONE_AFTER_THE_OTHER), tokens)
+    for kind in (
+        *WILD,
+        *CROWD,
+        "restored",
+        "completed forks",
+        "recovered journals",
+        "late events that stay in the run",
+    ):
         assert seen[kind] > 0, f"{kind} never happened: the schedules are too tame"
 
 

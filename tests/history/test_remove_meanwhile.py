@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from rewind_logger.errors import ConfigError, RunNotFoundError
+from rewind_logger.errors import ConfigError, FencedError, RunNotFoundError
 from rewind_logger.history import catalog
 from rewind_logger.history.collect import collect
 from rewind_logger.history.remove import Removed, remove_revision, remove_run
@@ -129,6 +129,31 @@ def test_a_run_that_is_begun_anew_at_any_moment_of_a_removal_keeps_its_rows(
         return left
 
     assert [race(number) for number in race(None)][-1] == {1, 2}
+
+
+@pytest.mark.parametrize("work", [read, partial(read, revision=1), opened, partial(rewound, next_step=2, revision=1)])
+def test_who_meets_a_removal_is_told_of_it_and_of_no_damage(
+    memory: MemoryStorage, work: Callable[[Storage], object]
+) -> None:
+    """Found by the model check: rows that a fork had adopted seemed to have lost the base of their term."""
+
+    def race(number: int | None) -> int:
+        """Remove a run within one of the requests of some work; return how many there were."""
+        storage = MemoryStorage(f"{memory.url}/{number}")
+        log_two_revisions(storage)
+        end(forked(storage, "b", 2, revision=1))
+
+        def remove(request: Request) -> None:
+            if request.number == number:
+                remove_run(storage, RUN, dry_run=False, adopt=True)
+
+        faulty = FaultyStorage(storage, remove)
+        with suppress(RunNotFoundError, FencedError):
+            work(faulty)
+        return faulty._number
+
+    for number in range(race(None)):
+        race(number)
 
 
 def test_who_collects_is_not_kept_from_it_by_a_removal_that_was_cut_short(memory: MemoryStorage) -> None:

@@ -17,7 +17,7 @@ from rewind_logger.history.opening import Opened
 from rewind_logger.history.segments import Seal
 from rewind_logger.history.view import View, of_term, resolve
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import RevisionRecord, RunRef, Stream
+from rewind_logger.types import Position, RevisionRecord, RunRef, Stream
 
 MODELLED: tuple[Stream, ...] = ("metrics", "events")
 """Each has its own flush numbers and seal, and there is nothing that a third one would add."""
@@ -39,6 +39,8 @@ class Logged(NamedTuple):
     """The number of its writer's claim."""
     early: bool = False
     """Whether it was logged before its writer had opened the run."""
+    elsewhere: bool = False
+    """Whether its journal is not on the machine on which the store is collected."""
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Truth:
     """The number of the newest revision of each run that was opened."""
     removed: set[tuple[RunRef, int]] = field(default_factory=set)
     """Revisions that were removed, or may have been."""
+    waited: set[int] = field(default_factory=set)
+    """Rows that were in a journal when a week went by: what they refer to may have been collected since."""
     gone: set[RunRef] = field(default_factory=set)
     """Runs that were removed, or may have been; another of that name may have been begun since."""
     expected: dict[tuple[str, int], set[int]] = field(default_factory=dict)
@@ -91,7 +95,8 @@ class Onlooker:
         self.truth.seen["looks"] += 1
         expected = self.truth.expected
         for fork, (run, nonce) in self.truth.rescued.items():
-            self._check_rescued(fork, run, nonce)
+            if fork not in self.truth.gone:  # else another of that name may be there
+                self._check_rescued(fork, run, nonce)
         for run in self.runs:  # a fork after the run that it came from
             try:
                 head = resolve(self.store, run)
@@ -124,7 +129,7 @@ class Onlooker:
         try:
             view = resolve(self.store, fork, 1)
         except RunNotFoundError:
-            assert fork in truth.gone or (fork, 1) in truth.removed, f"{fork} is gone"
+            assert (fork, 1) in truth.removed, f"{fork} is gone"
             return
         rows = self.rows(view, str(fork))
         assert len(rows) == len(set(rows)), f"{fork}: doubled rows {rows}"
@@ -144,6 +149,25 @@ class Onlooker:
             lost |= late - self._all(run)
         truth.lost += len(lost)
         assert not lost, f"{fork}: rows {sorted(lost)} of the writer that it was made of are lost"
+
+    def check_copy(self, elsewhere: Storage, child: RunRef, parent: Position, known: set[int]) -> None:
+        """See that a copy has those of some rows that the run has which it is a copy of, unless these were removed."""
+        truth = self.truth
+        if parent.run in truth.gone or (parent.run, parent.revision) in truth.removed:
+            return  # it says that it lacks rows
+        self._find_disputed(parent.run, resolve(self.store, parent.run), self._first(parent.run))
+        if (str(parent.run), parent.revision) in self.disputed:
+            return
+        copied = self._ids(elsewhere, resolve(elsewhere, child))
+        kept = self._ids(self.store, resolve(self.store, parent.run, parent.revision).before(parent.next_step))
+        lost = {i for i, _ in kept if i in known} - {i for i, _ in copied}
+        truth.checked += len(kept)
+        truth.lost += len(lost)
+        assert not lost, f"{child}: rows {sorted(lost)} of {parent} were not copied"
+        assert len(copied) == len(set(copied)), f"{child}: doubled rows {copied}"
+        blobs = {digest for i, _ in copied if (digest := truth.logged[i].blob)} - self.excused()
+        gone = [digest for digest in blobs if not exists(elsewhere, digest)]
+        assert not gone, f"{child}: {gone} were not copied"
 
     def _built_on(self, run: RunRef, nonce: str) -> tuple[set[int] | None, bool]:
         """Return what a writer built on, whatever was collected since, and whether some of it was removed.
@@ -266,8 +290,8 @@ class Onlooker:
             ids = self._ids(self.store, view, stream)
             found, clocks = [i for i, _ in ids], [clock for _, clock in ids]
             known = [self._clock(i) for i in found]
-            blobs = {digest for i in found if (digest := self.truth.logged[i].blob) is not None}
-            gone = [digest for digest in blobs if not exists(self.store, digest)]
+            blobs = {digest for i in found if (digest := self.truth.logged[i].blob) and i not in self.truth.waited}
+            gone = [digest for digest in blobs - self.renewed() if not exists(self.store, digest)]
             assert not gone, f"{name}: rows refer to {gone}, which are not there"
             wrong = [
                 i for i, a, b in zip(found, clocks, known, strict=True) if a != b != -1 and not self._is_early(i, a)
@@ -281,6 +305,14 @@ class Onlooker:
                 assert list(summary.last_values().values()) == found[-1:], f"{name}: another last value"
             rows += found
         return rows
+
+    def renewed(self) -> set[str]:
+        """Return blobs that a collector took in the moment in which they were renewed, which nothing can prevent."""
+        return {path.rpartition("/")[2] for path in getattr(self.store, "renewed", ())}
+
+    def excused(self) -> set[str]:
+        """Return all blobs that may be missing, as `design/009-collect.md` says."""
+        return self.renewed() | {digest for i in self.truth.waited if (digest := self.truth.logged[i].blob)}
 
     def _is_early(self, i: int, clock: int) -> bool:
         """Say whether a row is at 0 since nothing tells any more at which step its run was opened: it was removed."""

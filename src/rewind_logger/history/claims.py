@@ -265,8 +265,12 @@ def _without_base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptE
     """Say whether a term is one that lost its base: it has rows, which no term has before it has a base."""
     if not storage.list(streams(folder)):
         return None
-    # It may have come, and rows after it, since it was looked for.
-    return _base(storage, run, folder) or CorruptError(
+    # It may have come, and rows after it, since it was looked for; or have gone with the run, and left rows to a fork.
+    found, paths = _base(storage, run, folder), RunPaths(run)
+    term = paths.parse_term(folder.rpartition("/")[2])
+    if found is not None or (term is not None and term[0] < _after_removal(storage, paths, count(storage, paths))):
+        return found
+    return CorruptError(
         f"The base {base(folder)} in {storage.url} is missing, while rows of its term are there. Restore it from a"
         f" backup. Until then run {run} can neither be read as it is now nor written; its archived revisions can be"
         f" read, as '{run}@1'."

@@ -136,7 +136,7 @@ def archived_base(storage: Storage, run: RunRef, head: Base, revision: int) -> B
     """Return the base of the last term of an archived revision, which says what it is made of, in one request.
 
     Raises:
-        RunNotFoundError: If there is no such revision, or if it was removed.
+        RunNotFoundError: If there is no such revision, or if it or its run was removed.
         CorruptError: If that base is damaged or missing.
     """
     if not 1 <= revision < head.revision:
@@ -151,6 +151,8 @@ def archived_base(storage: Storage, run: RunRef, head: Base, revision: int) -> B
             raise RunNotFoundError(
                 f"Revision {revision} of run {run} was removed: it cannot be read any more."
             ) from None
+        if claims.was_removed(storage, run, head.number):
+            raise catalog.not_found(storage, run) from None
         raise CorruptError(
             f"{names.base(record.folder)} in {storage.url} is missing, on which revision {revision} of run {run} rests."
             " Restore it from a backup."
