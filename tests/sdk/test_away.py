@@ -141,6 +141,20 @@ def test_a_store_that_never_comes_back_is_told_of_in_one_sentence_with_the_comma
     assert stored.config == {"lr": 0.1}
 
 
+def test_that_rows_are_not_in_the_store_is_said_also_where_lines_are_silenced(
+    proxy: Proxy, where: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_QUIET", "1")
+    monkeypatch.setattr(run_module, "FINISH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(run_module, "AFTER_UPLOADS_S", 0.0)
+    run = init(**where, id="a")
+    proxy.plan = always(Trouble.HANG_UP)
+    run.log({"a": 1})
+    run.finish()
+    [line] = capsys.readouterr().err.splitlines()
+    assert "run p/a finished, but not all of it is in the store" in line and "To bring it in: python -c" in line
+
+
 @pytest.mark.parametrize("given", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_the_next_process_brings_in_what_one_left_that_had_no_store(
     given: bool, proxy: Proxy, where: dict[str, Any], bucket: Bucket, monkeypatch: pytest.MonkeyPatch

@@ -117,6 +117,8 @@ _UNREADABLE = (
 )
 """What a file that is no checkpoint, or a damaged one, makes the readers below raise."""
 
+_INSTEAD = "Give one that Lightning saved, or name the place in the run, such as 'run?_step=499'."
+
 
 def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
     """Return the object in a checkpoint, with something empty in the place of each tensor and foreign object."""
@@ -125,7 +127,7 @@ def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
         with _open(path, storage_options) as file, zipfile.ZipFile(file) as archive:
             found = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
             if len(found) != 1 or found[0].file_size > MOST_INDEX_BYTES:
-                raise CorruptError(f"{shown} is no checkpoint: its archive has no index.")
+                raise CorruptError(f"{shown} is no checkpoint: its archive has no index. {_INSTEAD}")
             index = _limited(archive, found[0])
     except FileNotFoundError:
         raise ConfigError(f"There is no checkpoint {shown}.") from None
@@ -136,7 +138,7 @@ def _read_index(path: str, storage_options: Mapping[str, Any] | None) -> Any:
     except CorruptError:
         raise
     except _UNREADABLE as error:
-        raise CorruptError(f"{shown} cannot be read as a checkpoint: {error}.") from error
+        raise CorruptError(f"{shown} cannot be read as a checkpoint: {error}. {_INSTEAD}") from error
     return read_index(index, shown)
 
 
@@ -150,7 +152,7 @@ def read_index(data: bytes, path: str) -> Any:
         return _Index(io.BytesIO(data)).load()
     except Exception as error:  # what a pickle makes of nonsense is anybody's guess
         shown = f"{type(error).__name__}: {str(error)[:200]}"
-        raise CorruptError(f"{path} cannot be read as a checkpoint ({shown}).") from error
+        raise CorruptError(f"{path} cannot be read as a checkpoint ({shown}). {_INSTEAD}") from error
 
 
 def _limited(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

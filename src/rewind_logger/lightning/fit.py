@@ -269,7 +269,7 @@ class Fit(Attachment):
             return
         if lost:
             run._note({"gap": json.dumps([step, start])}, step)
-            notice.say(f"rows of step {step}, logged after its checkpoint was saved, were lost with their machine.")
+            notice.warn(f"rows of step {step}, logged after its checkpoint was saved, were lost with their machine.")
 
     def flush(self, otherwise: str) -> None:
         """Flush, waiting a bounded time; say what it means if that was not enough, once while the store is away."""

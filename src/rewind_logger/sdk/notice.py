@@ -32,12 +32,17 @@ def is_quiet() -> bool:
 
 
 def say(sentence: str) -> None:
-    """Write one line to stderr, never failing: a line for people must not end a training run.
+    """Write one line to stderr, unless lines are silenced."""
+    if not is_quiet():
+        warn(sentence)
 
-    It is not part of a run's console: what it says, the run knows.
+
+def warn(sentence: str) -> None:
+    """Write one line to stderr, also where lines are silenced: rows are not where they should be.
+
+    Never fails, for a line for people must not end a training run. It is not part of a run's console: what it says, the
+    run knows.
     """
-    if is_quiet():
-        return
     with contextlib.suppress(Exception), tap.unheard():  # stderr may be closed, or None (in a service)
         print(f"rewind-logger: {sentence}", file=sys.stderr, flush=True)
 

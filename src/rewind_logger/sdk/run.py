@@ -231,7 +231,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         if self._opened is not None and not self._spec.disabled:
             # The clock stays at a step that was given, or not committed, until another row comes.
             reached = max(self.step + self._driven, self._writer.next_step)
-            notice.say(notice.closing(self._storage, self._ref, state, reached, trouble, self._writer.kept))
+            told = notice.closing(self._storage, self._ref, state, reached, trouble, self._writer.kept)
+            (notice.say if trouble is None else notice.warn)(told)
 
     def __enter__(self) -> Run:
         return self

@@ -117,6 +117,20 @@ def test_a_term_without_a_claim_is_found(filled: MemoryStorage) -> None:
     )
 
 
+def test_a_claim_that_is_missing_or_empty_though_its_term_is_there_is_found(filled: MemoryStorage) -> None:
+    paths = RunPaths(RUN)
+    last = len(terms(filled)) - 1
+    data = filled.read(paths.claim(last))
+    filled.delete(paths.claim(last))
+    problem = next(problem for problem in verify(filled).problems if problem.path == terms(filled)[last])
+    assert "Its claim is missing" in problem.what and "before anybody opens the run" in problem.remedy
+    filled.put(paths.claim(last), b"")
+    problem = only(verify(filled))
+    assert (problem.path, problem.harm) == (paths.claim(last), "risk") and "It is empty" in problem.what
+    filled.put(paths.claim(last), data)
+    assert verify(filled).ok
+
+
 def test_two_openings_that_overtook_each_other_are_no_problem(memory: MemoryStorage, monkeypatch: Any) -> None:
     first = opened(memory)
     log(first, range(4))

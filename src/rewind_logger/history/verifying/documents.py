@@ -22,6 +22,7 @@ TOGETHER = 256
 """Documents that are asked for at the same time."""
 
 _UNKNOWN_ROWS = "what rests on it cannot be read"
+_NOT_CHECKED = "it is not checked here"
 
 
 @dataclass(slots=True)
@@ -79,7 +80,10 @@ def read(look: Look, ref: RunRef) -> Run:
             " them may go on",
             harm="risk",
         )
+    empty = set()
     for n, claim in _read_each(look, "claims", numbers, paths.claim, _decode_claim):
+        if claim is None:
+            empty.add(n)
         nonce = "" if claim is None else claim.nonce
         run.terms[n] = Term(n, claim, paths.term(n, nonce) if nonce else "")
         if claim is not None and claim.kind == REMOVED:
@@ -89,15 +93,32 @@ def read(look: Look, ref: RunRef) -> Run:
     known = {term.folder.rpartition("/")[2] for term in run.terms.values() if term.folder}
     for name in sorted(folders - known):
         parsed = paths.parse_term(name)
-        if parsed is None or (parsed[0] in run.terms and run.terms[parsed[0]].claim is None):
-            continue  # none of ours; or its claim is damaged, which was said
-        look.wrong(
-            f"{paths.terms}/{name}",
-            "No claim bears the number and nonce of this folder.",
-            f"what its writer stored is in no revision of {ref}: two writers took the run at the same moment, in a"
-            " store that replaces what it was asked only to create; or the claim was deleted",
-            "See `rewind_logger.doctor`, and give each job a run id of its own.",
-        )
+        if parsed is None:
+            continue  # none of ours
+        number, _ = parsed
+        if number in empty:
+            look.wrong(
+                paths.claim(number),
+                f"It is empty, and {name} is the folder of a term that it began.",
+                f"nothing yet: what that holds is read all the same, and found by its number; {_NOT_CHECKED}",
+                harm="risk",
+            )
+        elif number not in run.terms:
+            look.wrong(
+                f"{paths.terms}/{name}",
+                f"Its claim is missing, {paths.claim(number)}.",
+                f"what its writer stored is in no revision of {ref}, unless a later opening built on it",
+                "Restore the claim from a backup or from a copy of the store, before anybody opens the run.",
+            )
+        elif run.terms[number].claim is not None:  # else it is damaged, which was said
+            look.wrong(
+                f"{paths.terms}/{name}",
+                "No claim bears the number and nonce of this folder.",
+                f"what its writer stored is in no revision of {ref}: two writers took the run at the same moment, in a"
+                " store that replaces what it was asked only to create; or the claim was deleted, and made anew by"
+                " another opening",
+                "See `rewind_logger.doctor`, and give each job a run id of its own.",
+            )
     _read_terms(look, run)
     _read_evaluations(look, run)
     pins = _read_each(
