@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,3 +242,21 @@ def test_what_it_looks_like(store: str) -> None:
     assert repr(opened) == f"<Store {opened.url}>"
     assert repr(opened.run("p/r1@1?_step=3")) == f"<StoredRun p/r1@1?_step=3 in {opened.url}>"
     assert opened.run("p/r1").url == f"{opened.url}/p/r1"
+
+
+@pytest.mark.parametrize(
+    ("grace", "said"),
+    [
+        (timedelta(hours=23), "too short"),
+        (timedelta(days=-1), "too short"),
+        (0, r"give a timedelta, such as timedelta\(days=7\)"),
+        (None, "give a timedelta"),
+    ],
+)
+def test_a_collection_without_a_day_of_grace_is_refused(tmp_path: Path, grace: Any, said: str) -> None:
+    """What a writer relies on at that moment could go."""
+    store = open_store(tmp_path)
+    for dry_run in (True, False):
+        with pytest.raises(ConfigError, match=said):
+            store.collect(grace=grace, dry_run=dry_run)
+    assert store.collect(grace=timedelta(0), exclusive=True).objects == {}

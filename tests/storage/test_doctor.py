@@ -226,6 +226,8 @@ def test_each_permission_that_is_missing_is_named_with_what_then_fails() -> None
         assert report[name].verdict == "fails" and "permission was denied" in report[name].found
         assert meaning in report[name].meaning
         assert report.usable == (name == "delete")
+        if name == "write":
+            assert report.left == (), "what was not written is not left behind"
         if name == "delete":
             assert others(report, "delete") == {"ok"}
             assert sorted(info.name for info in MemoryStorage(URL).list("")) == sorted(report.left) != []

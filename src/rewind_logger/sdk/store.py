@@ -176,13 +176,15 @@ class Store:
             What was removed, or would be; `print` shows a table.
 
         Raises:
-            ConfigError: If `grace` is too short.
+            ConfigError: If `grace` is no timedelta, or too short.
             CorruptError: If something is damaged, so that it cannot be known what is needed. Nothing was removed.
             FormatVersionError: If a newer version of this package wrote to the store. Nothing was removed.
             StorageError: If the store fails, or does not say when its objects were written.
         """
         from rewind_logger.history import collect
 
+        if not isinstance(grace, timedelta):
+            raise ConfigError(f"grace={grace!r} is no time: give a timedelta, such as timedelta(days=7).")
         if grace.total_seconds() < (0 if exclusive else collect.LEAST_GRACE_S):
             raise ConfigError(
                 f"grace={grace!r} is too short: what writers rely on at this moment could go. Give at least a day; or "

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Literal, TypeVar
 
-from rewind_logger.errors import StorageError
+from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.storage.base import ObjectInfo, Storage
 from rewind_logger.storage.probe import weakness
 
@@ -295,8 +295,14 @@ class _Examination:
         return f"{self._name}-{name}"
 
     def _put(self, path: str, data: bytes) -> None:
+        there = path in self._written
         self._written.add(path)
-        self._first.put(path, data)
+        try:
+            self._first.put(path, data)
+        except StorageError as error:
+            if not there and not isinstance(error, TransientStorageError):  # of which the answer may have been lost
+                self._written.discard(path)
+            raise
 
     def _listed(self, path: str) -> ObjectInfo | None:
         """Return how another connection lists an object."""
