@@ -131,23 +131,36 @@ def test_a_run_that_is_begun_anew_at_any_moment_of_a_removal_keeps_its_rows(
     assert [race(number) for number in race(None)][-1] == {1, 2}
 
 
+def _remove_all(storage: Storage) -> None:
+    remove_run(storage, RUN, dry_run=False, adopt=True)
+
+
+def _remove_what_is_left(storage: Storage) -> None:
+    end(rewound(storage, 3))
+    remove_revision(storage, RUN, 2, dry_run=False)
+
+
+@pytest.mark.parametrize("remove", [_remove_all, _remove_what_is_left], ids=["run", "revision"])
 @pytest.mark.parametrize("work", [read, partial(read, revision=1), opened, partial(rewound, next_step=2, revision=1)])
 def test_who_meets_a_removal_is_told_of_it_and_of_no_damage(
-    memory: MemoryStorage, work: Callable[[Storage], object]
+    memory: MemoryStorage, work: Callable[[Storage], object], remove: Callable[[Storage], None]
 ) -> None:
-    """Found by the model check: rows that a fork had adopted seemed to have lost the base of their term."""
+    """Found by the model check: terms of which a fork keeps rows seemed to have lost their bases."""
 
     def race(number: int | None) -> int:
-        """Remove a run within one of the requests of some work; return how many there were."""
+        """Remove within one of the requests of some work; return how many there were."""
         storage = MemoryStorage(f"{memory.url}/{number}")
         log_two_revisions(storage)
+        writer = opened(storage)
+        flushes(writer, range(1, 4))
+        end(writer)
         end(forked(storage, "b", 2, revision=1))
 
-        def remove(request: Request) -> None:
+        def meanwhile(request: Request) -> None:
             if request.number == number:
-                remove_run(storage, RUN, dry_run=False, adopt=True)
+                remove(storage)
 
-        faulty = FaultyStorage(storage, remove)
+        faulty = FaultyStorage(storage, meanwhile)
         with suppress(RunNotFoundError, FencedError):
             work(faulty)
         return faulty._number

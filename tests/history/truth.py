@@ -140,7 +140,9 @@ class Onlooker:
         assert not foreign, f"{fork}: rows {sorted(foreign)} are of neither its writer nor what that had built on"
         # What was removed before it was rescued is gone, but for what the journal had.
         lost = {i for i in theirs if run not in truth.gone and (run, logged[i].revision) not in truth.removed}
-        lost = (lost | (built_on or set() if not removed else set())) - found
+        lost -= found
+        if built_on is not None and not removed and (absent := built_on - found):
+            lost |= absent & (truth.acknowledged | self._all(run))  # else it had built on what never was
         # Events beyond the last step may stay out where they are in the run: it may have had to be cut there.
         late = {i for i in lost if logged[i].stream == "events" and self._clock(i) >= (view.revisions[0].cut or 0)}
         lost -= late

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rewind_logger.errors import CorruptError, FencedError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.documents import Base, Claim, decode_base, decode_claim, encode_claim
-from rewind_logger.format.names import RunPaths, base, streams
+from rewind_logger.format.names import RunPaths, base, removed, streams
 from rewind_logger.history.damage import report
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.storage import probe
@@ -137,6 +137,8 @@ def life(storage: Storage, run: RunRef, below: int) -> Life:
         StorageError: If the store fails.
     """
     for found in bases(storage, run, below):
+        if isinstance(found, _Aside):
+            return Life(found.base.begun, found.base)
         if isinstance(found, CorruptError):
             raise found
         return Life(found.begun, found)
@@ -261,8 +263,27 @@ def _base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | N
         )
 
 
+class _Aside(CorruptError):
+    """A base that is not in its place, for its revision was archived and removed since the claims were counted."""
+
+    def __init__(self, folder: str, aside: Base) -> None:
+        super().__init__(f"The revision that ends with {folder} was removed.")
+        self.base = aside
+
+
+def _aside(storage: Storage, run: RunRef, folder: str) -> _Aside | None:
+    """Return the base that a removal of its revision put aside, if one did."""
+    path = removed(folder)
+    try:
+        return _Aside(folder, decode_base(storage.read(path), run, path))
+    except FileNotFoundError:
+        return None
+
+
 def _without_base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | None:
     """Say whether a term is one that lost its base: it has rows, which no term has before it has a base."""
+    if (aside := _aside(storage, run, folder)) is not None:
+        return aside
     if not storage.list(streams(folder)):
         return None
     # It may have come, and rows after it, since it was looked for; or have gone with the run, and left rows to a fork.

@@ -104,7 +104,8 @@ def resolve(storage: Storage, run: RunRef, revision: int | None = None, next_ste
             the head may be damaged, too: then an earlier one tells.
     """
     damaged: CorruptError | None = None
-    for found in claims.bases(storage, run, claims.count(storage, RunPaths(run))):
+    counted = claims.count(storage, RunPaths(run))
+    for found in claims.bases(storage, run, counted):
         if isinstance(found, CorruptError):
             damaged = damaged or found
             if revision is None:
@@ -116,6 +117,8 @@ def resolve(storage: Storage, run: RunRef, revision: int | None = None, next_ste
             return replace(of_base(storage, run, found), head=False).cut_at(next_step)
         else:
             break
+    if damaged is not None and claims.count(storage, RunPaths(run)) > counted:
+        return resolve(storage, run, revision, next_step)  # what was the head may have been archived, and removed
     raise damaged or catalog.not_found(storage, run)
 
 
