@@ -137,7 +137,7 @@ def life(storage: Storage, run: RunRef, below: int) -> Life:
         StorageError: If the store fails.
     """
     for found in bases(storage, run, below):
-        if isinstance(found, _Aside):
+        if isinstance(found, Aside):
             return Life(found.base.begun, found.base)
         if isinstance(found, CorruptError):
             raise found
@@ -263,7 +263,7 @@ def _base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | N
         )
 
 
-class _Aside(CorruptError):
+class Aside(CorruptError):
     """A base that is not in its place, for its revision was archived and removed since the claims were counted."""
 
     def __init__(self, folder: str, aside: Base) -> None:
@@ -271,11 +271,11 @@ class _Aside(CorruptError):
         self.base = aside
 
 
-def _aside(storage: Storage, run: RunRef, folder: str) -> _Aside | None:
+def _aside(storage: Storage, run: RunRef, folder: str) -> Aside | None:
     """Return the base that a removal of its revision put aside, if one did."""
     path = removed(folder)
     try:
-        return _Aside(folder, decode_base(storage.read(path), run, path))
+        return Aside(folder, decode_base(storage.read(path), run, path))
     except FileNotFoundError:
         return None
 

@@ -72,6 +72,8 @@ def _view(storage: Storage, run: RunRef, revision: int | None, claimed: int) -> 
     """
     damaged: CorruptError | None = None
     for found in claims.bases(storage, run, claimed):
+        if isinstance(found, claims.Aside) and damaged is None:
+            return of_base(storage, run, found.base, revision)  # whose rows may go: `check_there` tells
         if isinstance(found, CorruptError):
             damaged = damaged or found
         elif damaged is None or (revision is not None and revision < found.revision):
