@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from rewind_logger import ConfigError, init, open_store, sync
+from rewind_logger.storage import open_storage
 from tests.conftest import Bucket
+from tests.history.lines import end, line, log, opened, read
+from tests.history.machine import die
 from tests.sdk.reading import rows
 from tests.sdk.scripts import script
+from tests.servers import moto_server
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +125,22 @@ def test_nothing_waits_where_nothing_was_logged(tmp_path: Path) -> None:
     assert sync() == []
     assert sync(tmp_path / "no store") == []
     assert not os.listdir(tmp_path)
+
+
+def test_rows_of_a_run_at_another_endpoint_under_the_same_url_wait_for_that(bucket: Bucket) -> None:
+    url = f"{bucket.url}/exp"
+    with moto_server() as other:
+        other.create_bucket(bucket.url.removeprefix("s3://"))
+        here, there = (open_storage(url, options) for options in (bucket.storage_options, other.storage_options))
+        writer = opened(here)
+        log(writer, range(3))
+        assert writer.flush()
+        log(writer, [3])
+        die(writer)
+        [found] = sync(url, storage_options=other.storage_options)
+        assert found.what == "waiting" and "opened at another endpoint" in found.trouble
+        end(opened(there))
+        assert read(there) == []
+    [found] = sync(url, storage_options=bucket.storage_options)
+    assert found.what == "brought in"
+    assert read(here) == line(range(4))

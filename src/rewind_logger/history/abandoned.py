@@ -35,6 +35,8 @@ class Abandoned:
     """The number of the last claim that the writer made, None if it made none."""
     host: str | None = None
     """The machine that it was written on, if it tells."""
+    endpoint: str | None = None
+    """The server that its writer's options named, if it tells."""
     damaged: set[Path] = field(default_factory=set)
     """Parts that could not be read."""
     _given: bool | None = None
@@ -154,7 +156,9 @@ def abandoned(*roots: Path | None) -> Iterator[list[Abandoned]]:
             except OSError:  # no journal, or one that its writer is just removing
                 continue
             first = created[folder.name] = min(created_ns, created.get(folder.name, created_ns))
-            one = found.setdefault(folder.name, Abandoned([], folder.name, 0, None, about.get("host")))
+            one = found.setdefault(
+                folder.name, Abandoned([], folder.name, 0, None, about.get("host"), about.get("endpoint"))
+            )
             one.folders.append(folder)
             one.created_ms = first // 1_000_000
             one.claimed = max((int(match[1]) for match in claims), default=one.claimed)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format.documents import Base, Recovery
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
@@ -68,6 +69,8 @@ def recover(
         head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
         # That of the last writer first: what is replayed ends its term, and with it the right of its rows to be there.
         for one in sorted(found, key=lambda one: not is_last_writers(one, head)):
+            if is_elsewhere(storage, run, one):
+                continue
             head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
             gone = head is None and claims.was_removed(storage, run, one.claimed)
             if head is None and begin and one.has_steps() and not gone:
@@ -197,6 +200,17 @@ def _follows(one: Abandoned, head: Base, view: View) -> bool:
         for rows in batch.rows.values()
         for row in rows
     )
+
+
+def is_elsewhere(storage: Storage, run: RunRef, one: Abandoned) -> bool:
+    """Say whether a journal is of a store at another endpoint under the same URL: its claim is not to be found here."""
+    if one.claimed is None or None in (one.endpoint, storage.endpoint) or one.endpoint == storage.endpoint:
+        return False
+    try:
+        claim = claims.read(storage, RunPaths(run), one.claimed)
+    except CorruptError:
+        return False
+    return claim is None or claim.nonce != one.nonce
 
 
 def is_last_writers(one: Abandoned, head: Base | None) -> bool:

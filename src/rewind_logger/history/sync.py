@@ -145,6 +145,9 @@ class _Run:
         if one.host not in (None, socket.gethostname()) and time.time() - _written(one.folders) < RECENT_S:
             trouble = f"they were written on {one.host} within the last hour. Sync there, or later."
             return self._say(one.folder, "waiting", trouble=trouble)
+        if recovery.is_elsewhere(self._storage, self._run, one):
+            trouble = "their run was opened at another endpoint. Sync with the storage_options that were given there."
+            return self._say(one.folder, "waiting", trouble=trouble)
         head = self._head()
         if head is None and claims.was_removed(self._storage, self._run, one.claimed):
             return self._superseded(one, recovery.count(one.batches(0)))

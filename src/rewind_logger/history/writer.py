@@ -322,7 +322,12 @@ class Writer:
     def _begin_outbox(self) -> Outbox:
         with self.lock:
             if self._outbox is None:
-                about = {"format": 1, "store": self.storage.url, "run": str(self.run)}
+                about = {
+                    "format": 1,
+                    "store": self.storage.url,
+                    "endpoint": self.storage.endpoint,
+                    "run": str(self.run),
+                }
                 root = None if self._disowned else self._root
                 self._outbox = Outbox(root, about, self._wake, self._further_roots)
             return self._outbox

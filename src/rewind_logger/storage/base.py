@@ -148,6 +148,11 @@ class Storage(ABC):
         """
         return self.url
 
+    @property
+    def endpoint(self) -> str | None:
+        """The server that the options name, for people; None where they name none."""
+        return None
+
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
         """Create an object only if there is none of that name; return whether this call created it.

@@ -88,6 +88,13 @@ class FsspecStorage(Storage):
         return str(tokenize(self._private_url, self._options))
 
     @property
+    def endpoint(self) -> str | None:
+        """See `Storage.endpoint`: as s3fs and gcsfs take it."""
+        inner = self._options.get("client_kwargs")
+        found = self._options.get("endpoint_url") or (isinstance(inner, Mapping) and inner.get("endpoint_url"))
+        return public_url(found) if isinstance(found, str) else None
+
+    @property
     def filesystem(self) -> Any:
         """The fsspec file system behind this storage, for measurements and for what the seam does not offer."""
         return self._open()[0]

@@ -28,6 +28,11 @@ class WrapperStorage(Storage):
         """See `Storage.place`."""
         return self.inner.place
 
+    @property
+    def endpoint(self) -> str | None:
+        """See `Storage.endpoint`."""
+        return self.inner.endpoint
+
     def create(self, path: str, data: bytes) -> bool:
         """See `Storage.create`."""
         return self.inner.create(path, data)
