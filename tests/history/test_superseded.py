@@ -13,7 +13,7 @@ from rewind_logger.errors import ConfigError, FencedError
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, reader, view
 from rewind_logger.history.collect import collect
-from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.opening import OpenRequest, new_claim
 from rewind_logger.history.remove import Removed, remove_revision, remove_run
 from rewind_logger.history.superseded import fork_of
 from rewind_logger.history.sync import Synced, sync_store
@@ -121,6 +121,37 @@ def test_a_fork_that_is_made_during_a_removal_has_all_rows_or_those_of_the_journ
 
     for number in range(race(None)):
         race(number)
+
+
+def test_a_fork_has_what_its_writer_had_stored_though_who_takes_the_run_over_has_only_claimed_it(
+    tmp_path: Path,
+) -> None:
+    """Found by the model check: no base says yet where the writer's term ends, and it was taken for empty."""
+
+    def race(number: int | None) -> str:
+        store = MemoryStorage(f"memory://claimed-{number}")
+        machine = Machine(store, tmp_path / f"{number}")
+        die(logged(machine, range(4), range(4, 6)))
+
+        def claim(request: Request) -> None:
+            if request.number == number:
+                paths = RunPaths(RUN)
+                claims.fence(store, paths, new_claim("f00d", "opened", ""), claims.count(store, paths))
+
+        faulty = FaultyStorage(machine, claim)
+        done = only(sync_store(faulty, as_fork=True))
+        if number is None:
+            return str(faulty._number)
+        if done.what == "forked":
+            assert_has(store, done.fork, line(range(6)))
+        elif done.what == "brought in":
+            assert_has(store, RUN, line(range(6)))
+        else:
+            assert waiting(machine) == [4, 5]
+        return done.what
+
+    done = [race(number) for number in range(int(race(None)))]
+    assert {"forked", "brought in"} <= set(done)
 
 
 def test_a_fork_of_rows_whose_revision_was_removed_begins_with_the_first_flush_that_is_left(
