@@ -33,7 +33,7 @@ from rewind_logger.errors import (
     TransientStorageError,
 )
 from rewind_logger.format import names
-from rewind_logger.history import catalog, cumulative
+from rewind_logger.history import catalog, claims, cumulative
 from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.remove import remove_revision, remove_run
@@ -271,7 +271,7 @@ class Schedule:
         for machine in range(self.rules.machines):
             folder = self.folder / str(machine)
             self._note_rescued(sync_store(self._storage(folder, lambda: None), as_fork=True))
-            left = [path for path in folder.rglob("*.part") if not self._is_of_removed(path.parent.name)]
+            left = [path for path in folder.rglob("*.part") if not self._is_of_removed(path)]
             assert not left, f"nobody brought in {left}"
         found: set[int] = set()
         for run in catalog.runs(self.store):
@@ -283,9 +283,16 @@ class Schedule:
         self.truth.lost += len(lost)
         assert not lost, f"rows {sorted(lost)} were logged and are nowhere"
 
-    def _is_of_removed(self, nonce: str) -> bool:
-        """Say whether the run that a sync made of a journal was removed: another of that name may have been begun."""
-        return any(run.id.endswith(f"-{nonce[:8]}") for run in self.truth.gone)
+    def _is_of_removed(self, part: Path) -> bool:
+        """Say whether a journal waits in vain, for a run was removed.
+
+        That may be the run which a sync made of it: another of that name may have been begun. Or the one that its own
+        was to be forked from: then nobody can finish the fork.
+        """
+        nonce, run = part.parent.name, RunRef("p", part.parts[-4])
+        first = claims.first(self.store, run)
+        meant = first.source.run if first is not None and first.source is not None else None
+        return any(one.id.endswith(f"-{nonce[:8]}") or str(one) == meant for one in self.truth.gone)
 
     def _verify(self) -> None:
         """Have the package itself look for what is not as it should be."""
