@@ -94,6 +94,19 @@ def test_what_is_no_moment_is_refused(text: str, what: str) -> None:
     assert "[[entity/]project/]run[@revision][?_step=N]" in message, "the right form is shown"
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("r1?_step=" + "9" * 5000, "99…, and there is none such"),
+        ("r1@" + "9" * 5000, "99…': revisions are numbered"),
+    ],
+)
+def test_thousands_of_digits_are_refused_in_a_short_text(text: str, what: str) -> None:
+    with pytest.raises(PositionError, match=what) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("text", ["r1?epoch=3", "r1?val/loss=0.1", "r1?_step=3&epoch=1"])
 def test_another_metric_is_refused_with_the_reason(text: str) -> None:
     with pytest.raises(PositionError, match=r"cut on the training step `_step` .* may run backwards"):

@@ -22,7 +22,8 @@ FORM = "[[entity/]project/]run[@revision][?_step=N]"
 """The grammar, for messages."""
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
-_REVISION = re.compile(r"[1-9][0-9]*")
+_SHOWN = 200
+_REVISION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def parse(text: str) -> Moment:
     step = _parse_query(text, path, query) if question else None
     path, at, revision = path.partition("@")
     if at and not _REVISION.fullmatch(revision):
-        shown = f"the revision {revision!r}" if revision else "no revision after '@'"
+        shown = f"the revision {_shortened(revision)!r}" if revision else "no revision after '@'"
         _refuse(text, f"names {shown}: revisions are numbered 1, 2, 3, …")
     parts = path.split("/")
     if len(parts) > 3:
@@ -150,10 +151,14 @@ def _parse_query(text: str, run: str, query: str) -> int:
         _refuse(text, "gives no step after '?'")
     if not _WHOLE_NUMBER.fullmatch(number):
         _refuse(text, f"gives {_describe(number)}. {_RANGE} For instance {run or 'run'}?_step=499")
-    step = int(number)
-    if not FROM_THE_BEGINNING <= step <= MAX_STEP:
-        _refuse(text, f"gives the step {step}, and there is none such. {_RANGE} For instance {run or 'run'}?_step=499")
-    return step
+    # Python refuses to read thousands of digits.
+    if len(number) > len(str(MAX_STEP)) or not FROM_THE_BEGINNING <= int(number) <= MAX_STEP:
+        _refuse(
+            text,
+            f"gives the step {_shortened(number)}, and there is none such. {_RANGE} For instance"
+            f" {run or 'run'}?_step=499",
+        )
+    return int(number)
 
 
 def _describe(number: str) -> str:
@@ -169,4 +174,9 @@ def _describe(number: str) -> str:
 
 def _refuse(text: str, what: str) -> NoReturn:
     """Raise the error for a text that is no moment."""
-    raise PositionError(f"{public_text(text)!r} {what}. The form is {FORM}.")
+    raise PositionError(f"{_shortened(public_text(text))!r} {what}. The form is {FORM}.")
+
+
+def _shortened(text: str) -> str:
+    """Return a text that a message can show."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -13,7 +13,7 @@ LATEST = "latest"
 """The alias that every newest version has."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_VERSION = re.compile(r"v(0|[1-9][0-9]*)")
+_VERSION = re.compile(r"v(0|[1-9][0-9]{0,17})")
 
 
 def parse_version(text: str) -> int | None:
