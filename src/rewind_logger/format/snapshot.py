@@ -6,15 +6,19 @@ What is in one follows from the rows. A reader that does without them reads more
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewind_logger.errors import CorruptError, RewindError
 from rewind_logger.format.aggregates import SCHEMA, Aggregates
+from rewind_logger.format.columns import numbers
 from rewind_logger.format.footer import check_body, check_columns, protect, read_footer
 from rewind_logger.format.segment import METADATA_KEY
 from rewind_logger.format.version import FORMAT_VERSION, check_version
@@ -89,6 +93,7 @@ def decode(data: bytes) -> Snapshot:
         table = pq.ParquetFile(handle, metadata=metadata, pre_buffer=False).read(use_threads=False)
         table = table.replace_schema_metadata(None)
         table.validate(full=True)
+        _check_numbers(table)
     except RewindError:
         raise
     except Exception as error:  # the many that pyarrow has for damaged bytes
@@ -100,3 +105,18 @@ def decode(data: bytes) -> Snapshot:
         aggregates=Aggregates(table),
         term=described.term,
     )
+
+
+def _check_numbers(table: pa.Table) -> None:
+    """See that a key with numbers has a smallest and a largest one, and a sum unless one of these is infinite."""
+    counts = numbers(table["count"].combine_chunks()) != 0
+
+    def of(name: str) -> npt.NDArray[Any]:
+        """Return a column, NaN where it has nothing, for the keys with numbers."""
+        values: npt.NDArray[Any] = numbers(table[name].combine_chunks().cast(pa.float64()).fill_null(math.nan))[counts]
+        return values
+
+    ends = [of(name) for name in ("min_kind", "min_value", "max_kind", "max_value")]
+    summed = np.isfinite(of("sum")) & np.isfinite(of("sum_low")) | np.isinf(ends[1]) | np.isinf(ends[3])
+    if np.isnan(ends).any() or not summed.all():
+        raise CorruptError("This is no snapshot: it counts numbers whose sum, smallest and largest it does not have.")
