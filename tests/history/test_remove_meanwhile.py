@@ -131,6 +131,32 @@ def test_a_run_that_is_begun_anew_at_any_moment_of_a_removal_keeps_its_rows(
     assert [race(number) for number in race(None)][-1] == {1, 2}
 
 
+def test_a_fork_is_not_made_of_a_run_that_was_removed_and_begun_anew_meanwhile(memory: MemoryStorage) -> None:
+    """Found by the model check: that there was a run of that name again was taken for a sign that nothing had gone."""
+
+    def race(number: int | None) -> int:
+        """Remove the run and begin it anew at one of the requests of a fork; return how many there were."""
+        storage = MemoryStorage(f"{memory.url}/{number}")
+        log_two_revisions(storage)
+
+        def begin_anew(request: Request) -> None:
+            if request.number == number:
+                with suppress(ConfigError):  # the fork is being made
+                    remove_run(storage, RUN, dry_run=False)
+                    log_two_revisions(storage, turn=1)
+
+        faulty = FaultyStorage(storage, begin_anew)
+        with suppress(RunNotFoundError):
+            end(forked(faulty, "b", 2, revision=1))
+        if CHILD in catalog.runs(storage):
+            assert read(storage, run=CHILD) in (line(range(2)), line(range(2), turn=1))
+            assert_sound(storage)
+        return faulty._number
+
+    for number in range(race(None)):
+        race(number)
+
+
 def _remove_all(storage: Storage) -> None:
     remove_run(storage, RUN, dry_run=False, adopt=True)
 

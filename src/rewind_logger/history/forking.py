@@ -59,6 +59,8 @@ def check_there(storage: Storage, begin: Origin) -> None:
     """
     run = begin.view.run
     if claims.read(storage, RunPaths(run), begin.claimed) is not None:
+        if claims.was_removed(storage, run, begin.claimed - 1):  # another run of that name may be there
+            raise catalog.not_found(storage, run)
         resolve(storage, run, begin.source.revision)
     elif begin.view.revision != begin.view.revisions[-1].number:
         _view(storage, run, begin.source.revision, begin.claimed)
