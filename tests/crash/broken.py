@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rewind_logger.history import recovery
-from rewind_logger.history.abandoned import Abandoned
 from rewind_logger.history.delivery import Delivery
-from rewind_logger.history.journal import Journal
-from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.journals.abandoned import Abandoned
+from rewind_logger.history.journals.journal import Journal
+from rewind_logger.history.journals.outbox import Outbox
 
 
 class Broken(NamedTuple):

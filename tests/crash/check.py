@@ -11,10 +11,10 @@ from rewind_logger.format import manifest
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import blobs, claims, reader, snapshots
 from rewind_logger.history.carrying import named_in
+from rewind_logger.history.journals.part import parse_part
+from rewind_logger.history.journals.place import PART
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.part import parse_part
-from rewind_logger.history.place import PART
-from rewind_logger.history.roots import journal_root
 from rewind_logger.history.verify import verify
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk.run import Run

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rewind_logger.history import locks, roots
-from rewind_logger.history.part import parse_part
+from rewind_logger.history.journals import locks, roots
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request

@@ -12,7 +12,8 @@ import pytest
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
 from rewind_logger.format import names, segment
-from rewind_logger.history import outbox, place, reader, uploads
+from rewind_logger.history import reader, uploads
+from rewind_logger.history.journals import outbox, place
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer

@@ -14,9 +14,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
-from rewind_logger.history import outbox, roots
+from rewind_logger.history.journals import outbox, roots
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.part import parse_part
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.faults import Fault, FaultyStorage, every
 from rewind_logger.storage.local import LocalStorage

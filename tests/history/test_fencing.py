@@ -13,8 +13,8 @@ import pytest
 
 from rewind_logger.errors import FencedError
 from rewind_logger.history import age, reader
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.part import parse_part
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer

@@ -9,8 +9,8 @@ import pytest
 from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.format import segment
 from rewind_logger.history import age, flusher, reader
+from rewind_logger.history.journals.outbox import FLUSH_POINTS
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.outbox import FLUSH_POINTS
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage

@@ -10,8 +10,9 @@ from types import FrameType
 
 import pytest
 
-from rewind_logger.history import age, outbox, reader
-from rewind_logger.history.journal import Journal
+from rewind_logger.history import age, reader
+from rewind_logger.history.journals import outbox
+from rewind_logger.history.journals.journal import Journal
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer

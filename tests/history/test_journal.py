@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import StorageError, TransientStorageError
-from rewind_logger.history import locks, roots
+from rewind_logger.history.journals import locks, roots
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.faults import Fault, FaultyStorage, every
 from rewind_logger.storage.local import LocalStorage
@@ -277,7 +277,7 @@ def test_a_writer_leaves_no_open_file_behind(local: LocalStorage) -> None:
 def test_one_that_is_being_made_is_not_taken_for_abandoned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment before it is locked another process looks for journals whose writers are gone."""
     root, lock, seen = roots.journal_root(machine, RUN), locks._try_lock, []
-    look = "import sys, pathlib; from rewind_logger.history.abandoned import abandoned\n"
+    look = "import sys, pathlib; from rewind_logger.history.journals.abandoned import abandoned\n"
     look += "with abandoned(pathlib.Path(sys.argv[1])) as found: print(len(found), end='')"
 
     def look_and_lock(fd: int) -> bool:

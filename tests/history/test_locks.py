@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from rewind_logger.history import locks
+from rewind_logger.history.journals import locks
 from rewind_logger.storage.local import LocalStorage
 from tests.history.lines import line, log, opened, read
 from tests.history.machine import waiting
@@ -59,7 +59,7 @@ def test_a_lock_is_one_for_the_process_too(tmp_path: Path) -> None:
     assert locks.look(tmp_path / "owner") == (True, b"")
     shutil.copy(tmp_path / "owner", tmp_path / "copy")
     with running(
-        "import sys\nfrom pathlib import Path\nfrom rewind_logger.history import locks\n"
+        "import sys\nfrom pathlib import Path\nfrom rewind_logger.history.journals import locks\n"
         "print(locks.acquire(Path(sys.argv[1])), locks.look(Path(sys.argv[1])))",
         tmp_path,
         str(tmp_path / "owner"),

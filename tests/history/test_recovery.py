@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
+from rewind_logger.history.journals.part import Part
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.part import Part
 from rewind_logger.history.recovery import recover
-from rewind_logger.history.roots import journal_root
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import FaultyStorage, Request

@@ -11,8 +11,9 @@ import pytest
 
 from rewind_logger.errors import TransientStorageError
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, spool
+from rewind_logger.history import claims
 from rewind_logger.history import sync as syncing
+from rewind_logger.history.journals import spool
 from rewind_logger.history.superseded import fork_of
 from rewind_logger.history.sync import sync_store
 from rewind_logger.history.writer import Writer

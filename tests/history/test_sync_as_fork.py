@@ -10,7 +10,7 @@ from rewind_logger.errors import FencedError
 from rewind_logger.format.run_names import check_name
 from rewind_logger.history import view
 from rewind_logger.history.collect import collect
-from rewind_logger.history.part import Part
+from rewind_logger.history.journals.part import Part
 from rewind_logger.history.remove import remove_run
 from rewind_logger.history.superseded import fork_of
 from rewind_logger.history.sync import sync_store

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import FencedError
-from rewind_logger.history import age, outbox, reader
+from rewind_logger.history import age, reader
 from rewind_logger.history import writer as writing
 from rewind_logger.history.delivery import Delivery
+from rewind_logger.history.journals import outbox
+from rewind_logger.history.journals.outbox import Outbox
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.outbox import Outbox
-from rewind_logger.history.part import parse_part
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer

@@ -18,7 +18,7 @@ from rewind_logger.format import documents, frames, manifest, names, run_names, 
 from rewind_logger.format.aggregates import of_points
 from rewind_logger.format.columns import check_points
 from rewind_logger.format.names import RunPaths, SegmentName, SnapshotName
-from rewind_logger.history.part import parse_part
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.lightning import mark
 from rewind_logger.lightning.checkpoint import Loaded, read_index
 from rewind_logger.lightning.position import position_of_checkpoint

@@ -12,7 +12,7 @@ import pytest
 
 from rewind_logger import ConfigError, RewindError, StorageError, open_store
 from rewind_logger.format import documents
-from rewind_logger.history.roots import journal_root
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.types import RunRef
 from tests.history.lines import RUN, end, forked, line, log, opened, read

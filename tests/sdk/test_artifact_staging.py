@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rewind_logger import init, open_store
-from rewind_logger.history import locks
+from rewind_logger.history.journals import locks
 from rewind_logger.sdk.artifacts.staging import Staging, clean
 from tests.conftest import Bucket
 from tests.sdk.scripts import script

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from rewind_logger import init
-from rewind_logger.history import outbox
+from rewind_logger.history.journals import outbox
 from tests.figures import count
 from tests.sdk.reading import rows
 from tests.sdk.scripts import script

@@ -11,10 +11,11 @@ import pytest
 
 from rewind_logger import init, open_store
 from rewind_logger.format import names
-from rewind_logger.history import abandoned, recovery, view
+from rewind_logger.history import recovery, view
 from rewind_logger.history.heartbeat import SILENT_S, Heartbeat
+from rewind_logger.history.journals import abandoned
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.history.roots import journal_root
 from rewind_logger.history.writer import Writer
 from rewind_logger.sdk import state as states
 from rewind_logger.sdk.state import State

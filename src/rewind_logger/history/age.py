@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewind_logger.history.outbox import Outbox
+from rewind_logger.history.journals.outbox import Outbox
 
 LOCAL_AGE_S = 1.0
 """On a local store a row waits so long at most."""

@@ -11,11 +11,11 @@ from rewind_logger.format import documents, names
 from rewind_logger.format.documents import Trim
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import blobs, catalog, store_clock
-from rewind_logger.history.garbage import Garbage, Sweep
-from rewind_logger.history.needs import Needs, Roots, is_old, roots
+from rewind_logger.history.collecting.garbage import Garbage, Sweep
+from rewind_logger.history.collecting.needs import Needs, Roots, is_old, roots
+from rewind_logger.history.collecting.references import Reading, References
+from rewind_logger.history.journals.roots import journal_roots
 from rewind_logger.history.pins import pins
-from rewind_logger.history.references import Reading, References
-from rewind_logger.history.roots import journal_roots
 from rewind_logger.history.together import batches
 from rewind_logger.storage.base import Storage, raise_first
 from rewind_logger.types import STREAMS_WITH_BLOBS, Progress, RunRef

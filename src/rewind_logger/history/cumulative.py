@@ -13,8 +13,8 @@ from rewind_logger.format.aggregates import Aggregates, Running, combine, of_row
 from rewind_logger.format.names import SnapshotName
 from rewind_logger.format.snapshot import Snapshot
 from rewind_logger.history import snapshots
+from rewind_logger.history.journals.part import Batch
 from rewind_logger.history.opening import Opened, built_on
-from rewind_logger.history.part import Batch
 from rewind_logger.history.segments import Segment
 from rewind_logger.history.snapshots import Unread
 from rewind_logger.history.view import View, is_long

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 
 from rewind_logger.errors import CorruptError, FencedError, RewindError, TransientStorageError
-from rewind_logger.history.outbox import Outbox
-from rewind_logger.history.part import PASSING
+from rewind_logger.history.journals.outbox import Outbox
+from rewind_logger.history.journals.part import PASSING
 from rewind_logger.history.term import Term
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import STREAMS_OF_STEPS

@@ -20,8 +20,8 @@ from rewind_logger.format import documents, names, segment
 from rewind_logger.format.names import RunPaths, SegmentName
 from rewind_logger.history import blobs, reader, segments
 from rewind_logger.history.damage import report
+from rewind_logger.history.journals.outbox import BLOB_BYTES
 from rewind_logger.history.opening import now_ms
-from rewind_logger.history.outbox import BLOB_BYTES
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage

@@ -15,11 +15,11 @@ from rewind_logger.errors import CorruptError
 from rewind_logger.format.documents import Base, Recovery
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
-from rewind_logger.history.abandoned import Abandoned, abandoned
+from rewind_logger.history.journals.abandoned import Abandoned, abandoned
+from rewind_logger.history.journals.part import Batch
+from rewind_logger.history.journals.roots import further_roots, journal_root
 from rewind_logger.history.opening import OpenRequest, build, new_claim, nothing, now_ms, publish
-from rewind_logger.history.part import Batch
 from rewind_logger.history.rescue import sync_command
-from rewind_logger.history.roots import further_roots, journal_root
 from rewind_logger.history.term import Term
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View, of_base

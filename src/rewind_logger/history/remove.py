@@ -14,8 +14,8 @@ from rewind_logger.format.documents import Removal, encode_removal
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, claims, store_clock
 from rewind_logger.history.collect import GRACE_S, Remover, needed, needs_of
-from rewind_logger.history.garbage import Garbage, Sweep
-from rewind_logger.history.needs import Needs, Roots, is_old, roots
+from rewind_logger.history.collecting.garbage import Garbage, Sweep
+from rewind_logger.history.collecting.needs import Needs, Roots, is_old, roots
 from rewind_logger.history.opening import new_claim, now_ms
 from rewind_logger.history.pins import Pin, pins
 from rewind_logger.storage.base import Storage

@@ -18,8 +18,8 @@ from rewind_logger.format.documents import Base, Recovery, Source, decode_base, 
 from rewind_logger.format.names import RunPaths
 from rewind_logger.format.run_names import MAX_NAME_BYTES, MAX_NAME_CHARACTERS
 from rewind_logger.history import claims, reader, recovery, segments
-from rewind_logger.history.abandoned import Abandoned
-from rewind_logger.history.needs import Need
+from rewind_logger.history.collecting.needs import Need
+from rewind_logger.history.journals.abandoned import Abandoned
 from rewind_logger.history.opening import build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.view import View, effective_lineage, of_base, of_term
 from rewind_logger.storage.base import Storage

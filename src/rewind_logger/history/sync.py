@@ -18,9 +18,10 @@ from typing import Literal
 from rewind_logger.errors import RewindError, TransientStorageError
 from rewind_logger.format.documents import Base
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims, locks, recovery, spool
-from rewind_logger.history.abandoned import Abandoned, abandoned
-from rewind_logger.history.place import OWNER
+from rewind_logger.history import claims, recovery
+from rewind_logger.history.journals import locks, spool
+from rewind_logger.history.journals.abandoned import Abandoned, abandoned
+from rewind_logger.history.journals.place import OWNER
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.superseded import fork, fork_of
 from rewind_logger.storage.base import Storage

@@ -12,8 +12,8 @@ from rewind_logger.history import claims
 from rewind_logger.history.compact import Compactor
 from rewind_logger.history.cumulative import Cumulative
 from rewind_logger.history.heartbeat import Heartbeat
+from rewind_logger.history.journals.outbox import TEXT_BYTES
 from rewind_logger.history.opening import Opened
-from rewind_logger.history.outbox import TEXT_BYTES
 from rewind_logger.history.segments import Segment
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import Row

@@ -10,7 +10,7 @@ from pathlib import Path
 from rewind_logger.errors import TransientStorageError
 from rewind_logger.format import names
 from rewind_logger.history import blobs
-from rewind_logger.history.part import PASSING
+from rewind_logger.history.journals.part import PASSING
 from rewind_logger.history.together import together
 from rewind_logger.storage.base import Storage, raise_first
 

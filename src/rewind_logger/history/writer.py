@@ -19,10 +19,10 @@ from rewind_logger.history.blobs import digest_of
 from rewind_logger.history.cumulative import Cumulative, everything
 from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.flusher import Flusher
+from rewind_logger.history.journals.outbox import Outbox
+from rewind_logger.history.journals.roots import further_roots, journal_root
 from rewind_logger.history.late_opening import LateOpening
 from rewind_logger.history.opening import Opened, OpenRequest, open_run
-from rewind_logger.history.outbox import Outbox
-from rewind_logger.history.roots import further_roots, journal_root
 from rewind_logger.history.term import Term
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef, Scalar, Stream

@@ -8,10 +8,11 @@ from typing import Literal, cast
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names
 from rewind_logger.format.documents import End
-from rewind_logger.history import abandoned, claims
+from rewind_logger.history import claims
 from rewind_logger.history.damage import report
 from rewind_logger.history.heartbeat import SILENT_S, last_beat
-from rewind_logger.history.roots import journal_root
+from rewind_logger.history.journals import abandoned
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.history.view import View
 from rewind_logger.storage.base import Storage
 

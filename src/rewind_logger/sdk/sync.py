@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rewind_logger.history import spool
+from rewind_logger.history.journals import spool
 from rewind_logger.history.sync import Synced, sync_store
 from rewind_logger.storage import open_storage
 from rewind_logger.types import Progress

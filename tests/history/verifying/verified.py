@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from rewind_logger.format import names
 from rewind_logger.format.names import RunPaths
+from rewind_logger.history.collecting.needs import roots
 from rewind_logger.history.evaluation import EvaluationWriter
-from rewind_logger.history.needs import roots
 from rewind_logger.history.verifying.report import Problem, VerifyReport
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.history import blobs
-from rewind_logger.history.abandoned import folders, is_abandoned
-from rewind_logger.history.part import parse_part
-from rewind_logger.history.place import BLOB, PART
-from rewind_logger.history.roots import journal_roots
+from rewind_logger.history.journals.abandoned import folders, is_abandoned
+from rewind_logger.history.journals.part import parse_part
+from rewind_logger.history.journals.place import BLOB, PART
+from rewind_logger.history.journals.roots import journal_roots
 from rewind_logger.history.verifying.look import Look
 from rewind_logger.types import RunRef
 

@@ -18,7 +18,7 @@ from rewind_logger.errors import (
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
-from rewind_logger.history.roots import journal_root
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.sdk import notice
 from rewind_logger.sdk.artifacts import lookup, staging
 from rewind_logger.sdk.artifacts.artifact import Artifact, Logged

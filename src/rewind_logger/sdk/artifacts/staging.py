@@ -17,7 +17,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from rewind_logger.history import locks
+from rewind_logger.history.journals import locks
 from rewind_logger.storage.base import CHUNK_BYTES
 from rewind_logger.storage.descriptor import open_file
 

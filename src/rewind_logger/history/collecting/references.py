@@ -14,8 +14,8 @@ from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
 from rewind_logger.history import blobs
 from rewind_logger.history.carrying import named
-from rewind_logger.history.part import parse_part
-from rewind_logger.history.place import PART
+from rewind_logger.history.journals.part import parse_part
+from rewind_logger.history.journals.place import PART
 from rewind_logger.history.together import together
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import STREAMS_WITH_BLOBS

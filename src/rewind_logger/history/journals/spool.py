@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rewind_logger.format.names import RunPaths
 from rewind_logger.format.run_names import is_name
-from rewind_logger.history import locks
-from rewind_logger.history.place import OWNER
-from rewind_logger.history.roots import spool_folders, spool_root, temporary_root
+from rewind_logger.history.journals import locks
+from rewind_logger.history.journals.place import OWNER
+from rewind_logger.history.journals.roots import spool_folders, spool_root, temporary_root
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 

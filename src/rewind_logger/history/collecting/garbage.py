@@ -14,7 +14,7 @@ from typing import Literal
 from rewind_logger.format import names
 from rewind_logger.format.names import RunPaths, SegmentName, SnapshotName
 from rewind_logger.history import evaluation
-from rewind_logger.history.needs import Need, Needs, Roots, is_old
+from rewind_logger.history.collecting.needs import Need, Needs, Roots, is_old
 from rewind_logger.storage.base import Listing, ObjectInfo, Storage
 
 Reason = Literal[

@@ -14,9 +14,9 @@ from typing import Any
 
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format.version import check_version
-from rewind_logger.history import locks, place
-from rewind_logger.history.part import Batch, parse_part
-from rewind_logger.history.place import BLOB, CLAIMED, NOTED, OWNER, PART
+from rewind_logger.history.journals import locks, place
+from rewind_logger.history.journals.part import Batch, parse_part
+from rewind_logger.history.journals.place import BLOB, CLAIMED, NOTED, OWNER, PART
 from rewind_logger.storage import within
 from rewind_logger.types import OPENING_CLOCK
 

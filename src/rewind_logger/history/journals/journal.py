@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rewind_logger.format import frames
-from rewind_logger.history.part import Part
-from rewind_logger.history.place import Place
+from rewind_logger.history.journals.part import Part
+from rewind_logger.history.journals.place import Place
 
 LOG = logging.getLogger("rewind_logger")
 

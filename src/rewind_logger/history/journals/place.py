@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rewind_logger.format import frames
-from rewind_logger.history import locks
+from rewind_logger.history.journals import locks
 from rewind_logger.storage.descriptor import open_file
 
 PART = re.compile(r"([0-9]{9,})\.part")

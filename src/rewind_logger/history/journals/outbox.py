@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rewind_logger.format.frames import encode_keys, encode_row, frame, frame_values
-from rewind_logger.history.journal import Journal
-from rewind_logger.history.part import Batch, Part
-from rewind_logger.history.place import Place
+from rewind_logger.history.journals.journal import Journal
+from rewind_logger.history.journals.part import Batch, Part
+from rewind_logger.history.journals.place import Place
 from rewind_logger.types import STREAMS, Scalar, Stream
 
 FLUSH_POINTS = 1 << 16

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import frames
 from rewind_logger.history import late_opening
-from rewind_logger.history.place import Place
+from rewind_logger.history.journals.place import Place
 from rewind_logger.types import STREAMS, Row
 
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

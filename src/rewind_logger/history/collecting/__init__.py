@@ -1,0 +1,1 @@
+"""What `collect` and `remove` have in common: what is needed, and what is not."""
