@@ -30,12 +30,13 @@ _conditional: dict[str, bool] = {}
 
 def count(storage: Storage, paths: RunPaths) -> int:
     """Return the number of claims of a run, 0 where there is no such run."""
-    return max(_numbers(storage, paths), default=-1) + 1
+    return max(made(storage, paths), default=-1) + 1
 
 
-def _numbers(storage: Storage, paths: RunPaths) -> list[int]:
-    found = (paths.parse_claim(info.name) for info in storage.list(paths.claims))
-    return [n for n in found if n is not None]
+def made(storage: Storage, paths: RunPaths) -> dict[int, float | None]:
+    """Return by number when each claim of a run was made, by the store's clock."""
+    found = ((paths.parse_claim(info.name), info.modified) for info in storage.list(paths.claims))
+    return {n: modified for n, modified in found if n is not None}
 
 
 def fence(storage: Storage, paths: RunPaths, claim: Claim, n: int) -> int:
@@ -159,7 +160,11 @@ def first(storage: Storage, run: RunRef) -> Claim | None:
     """Return the first claim of a run, None where there is no such run."""
     paths = RunPaths(run)
     existing = count(storage, paths)
-    number = _first_number(storage, run, existing)
+    return first_of(storage, paths, _first_number(storage, run, existing), existing)
+
+
+def first_of(storage: Storage, paths: RunPaths, number: int, existing: int) -> Claim | None:
+    """Return the first claim of a run whose life begins with claim `number`, None if it was not made yet."""
     return read(storage, paths, number) if number < existing else None
 
 
@@ -204,7 +209,7 @@ def bases(storage: Storage, run: RunRef, below: int) -> Iterator[Base | CorruptE
             continue
         # Only now, for it takes requests: a claim whose opening was cut short is rare, and so is damage.
         if known is None:
-            known, claimed = terms(storage, paths), _numbers(storage, paths)
+            known, claimed = terms(storage, paths), made(storage, paths)
         for other in known.get(n, ()):
             folder = paths.term(n, other)
             found = _base(storage, run, folder) or _without_base(storage, run, folder)

@@ -58,7 +58,7 @@ def _fork(storage: Storage, run: RunRef, child: RunRef, nonce: str) -> tuple[Sta
     paths = RunPaths(child)
     existing = claims.count(storage, paths)
     life = claims.life(storage, child, existing)
-    first = claims.read(storage, paths, life.first) if life.first < existing else None
+    first = claims.first_of(storage, paths, life.first, existing)
     # Of those that began the same fork at the same moment one has the first claim. What it says holds for all.
     if first is not None and first.source is not None and (first.source.store, first.source.run) == (None, str(run)):
         return "begun" if life.head is None else "made", first.source

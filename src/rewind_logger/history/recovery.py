@@ -127,7 +127,7 @@ def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
     if life.head is not None:
         return life.head
     begun = life.first
-    first = claims.read(storage, paths, begun) if begun < n else None
+    first = claims.first_of(storage, paths, begun, n)
     if first is not None and first.source is not None:
         return None
     nonce = secrets.token_hex(8)

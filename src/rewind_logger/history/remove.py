@@ -235,11 +235,11 @@ def _dependents(storage: Storage, run: RunRef, limit: float, covered: Callable[.
 def _is_being_opened(storage: Storage, run: RunRef, limit: float) -> bool:
     """Whether an opening has a claim and no base, or a fork only a pin."""
     paths = RunPaths(run)
-    numbered = {paths.parse_claim(info.name): info.modified for info in storage.list(paths.claims)}
-    last = max(n for n in numbered if n is not None)
+    made = claims.made(storage, paths)
+    last = max(made)
     claim = claims.read(storage, paths, last)
     if claim is not None and _read(storage, names.base(paths.term(last, claim.nonce))) is None:
-        modified = numbered[last]
+        modified = made[last]
         if modified is None or modified > limit + GRACE_S - OPENING_S:
             return True
     return any(_may_be_made(pin, limit) for pin in pins(storage, run))

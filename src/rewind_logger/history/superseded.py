@@ -47,7 +47,7 @@ def fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base |
     nonce = hashlib.sha256(one.nonce.encode()).hexdigest()[:16]
     n = claims.count(storage, paths)
     life = claims.life(storage, child, n)
-    first = claims.read(storage, paths, life.first) if life.first < n else None
+    first = claims.first_of(storage, paths, life.first, n)
     if first is not None and first.nonce != nonce:
         return None
     if life.head is not None:

@@ -149,9 +149,10 @@ class Sweep:
         readers = [_Reader(last, cut, only_old) for last, cut in limits for only_old in (False, True)]
         is_open = any(last is None for last, _ in limits)
         groups = [info.name for info in self._storage.list(at) if info.size is None and info.name.isdecimal()]
-        for group in sorted(groups, key=int):
+        groups.sort(key=int)
+        for group in groups:
             found = _sorted_segments(self._storage.list(f"{at}/{group}"))
-            end = _end(found) if is_open and group == max(groups, key=int) else None
+            end = _end(found) if is_open and group == groups[-1] else None
             ended = False
             for name, info in found:
                 path, size = f"{at}/{group}/{info.name}", info.size or 0

@@ -145,8 +145,7 @@ def roots(storage: Storage, run: RunRef, limit: float, *, without: str | None = 
     """
     paths = RunPaths(run)
     while True:
-        numbered = ((paths.parse_claim(info.name), info.modified) for info in storage.list(paths.claims))
-        found = Roots(run, {n: modified for n, modified in numbered if n is not None})
+        found = Roots(run, claims.made(storage, paths))
         try:
             _look_up(storage, found, limit, without)
             return found

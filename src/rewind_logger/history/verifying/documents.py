@@ -10,7 +10,7 @@ from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import documents, names
 from rewind_logger.format.documents import Base, Claim, Merge
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history.claims import REMOVED
+from rewind_logger.history.claims import REMOVED, made
 from rewind_logger.history.together import batches
 from rewind_logger.history.verifying.look import Look, Shown, unreadable
 from rewind_logger.history.verifying.report import Harm
@@ -71,7 +71,7 @@ def read(look: Look, ref: RunRef) -> Run:
     storage, paths, run = look.storage, RunPaths(ref), Run(ref)
     # Folders before claims, and claims before all that follows a claim: who writes meanwhile does it in that order.
     folders = {info.name for info in storage.list(paths.terms) if info.size is None}
-    numbers = sorted(n for info in storage.list(paths.claims) if (n := paths.parse_claim(info.name)) is not None)
+    numbers = sorted(made(storage, paths))
     for first, last in _gaps(numbers):
         look.wrong(
             paths.claim(first),
