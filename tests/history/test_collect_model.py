@@ -28,7 +28,8 @@ from rewind_logger.history.writer import Writer
 from rewind_logger.types import RunRef
 from tests.figures import count
 from tests.history import swift
-from tests.history.model import CLOCK, Killed, Rules, Schedule
+from tests.history.model import Schedule
+from tests.history.rules import CLOCK, Killed, Rules
 from tests.history.swift import Tokens
 from tests.history.test_model import disk, small
 

@@ -22,7 +22,8 @@ from rewind_logger.history.view import of_base
 from rewind_logger.history.writer import Writer
 from tests.figures import count
 from tests.history import swift
-from tests.history.model import CLOCK, NONCES, Rules, Schedule
+from tests.history.model import Schedule
+from tests.history.rules import CLOCK, NONCES, Rules
 from tests.history.swift import Tokens
 from tests.small import make_small
 
