@@ -26,7 +26,7 @@ from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.figures import count
 from tests.history.clocked import DAY, Clocked
-from tests.history.lines import RUN, Line, end, line, log, opened, read, rewound
+from tests.history.lines import RUN, Line, end, line, log, opened, read, rewound, value
 from tests.history.machine import Killed, Machine, die, dying, release, requests_of, waiting
 from tests.history.synced import logged, only
 
@@ -215,6 +215,28 @@ def test_a_fork_has_the_rows_of_its_writer_alone_though_two_openings_found_diffe
     assert_has(memory, fork, line(range(6)))
     assert fork is not None
     assert [row.clock for row in reader.read_rows(memory, resolve(memory, fork), "events")] == [3]
+
+
+@pytest.mark.usefixtures("merging")
+def test_a_fork_goes_on_where_its_writer_did_though_another_opening_found_more(
+    machine: Machine, memory: MemoryStorage
+) -> None:
+    """Found by the model check: it showed rows at steps at which its own came after them."""
+    zombie = logged(memory, range(4), range(4, 6))
+
+    def overtake(request: Request) -> None:
+        if request.path.endswith("base.json") and request.verb == "put":
+            with pytest.raises(FencedError):
+                zombie.flush()
+            go_on(memory, 6, 10)
+
+    writer = Writer(FaultyStorage(machine, overtake), RUN, background=False)
+    writer.append("metrics", {"a": value(4, turn=2)}, None)
+    with pytest.raises(FencedError):
+        writer.open(OpenRequest())
+    die(writer)
+    collect(memory, dry_run=False, grace_s=-1.0)
+    assert_has(memory, only(sync_store(machine, as_fork=True)).fork, line(range(4)) + line([4], turn=2))
 
 
 def _term(storage: Storage, n: int) -> str:

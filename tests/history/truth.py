@@ -137,6 +137,8 @@ class Onlooker:
         theirs = {i for i, row in logged.items() if row.nonce == nonce}
         built_on, removed = self._built_on(run, nonce)
         foreign = set() if built_on is None else found - theirs - built_on
+        # Of two openings that made the run as a fork, the later may have found that its parent had come further.
+        foreign -= {i for i in foreign if logged[i].run != run and self._clock(i) < (view.revisions[0].cut or 0)}
         assert not foreign, f"{fork}: rows {sorted(foreign)} are of neither its writer nor what that had built on"
         # What was removed before it was rescued is gone, but for what the journal had.
         lost = {i for i in theirs if run not in truth.gone and (run, logged[i].revision) not in truth.removed}

@@ -122,7 +122,10 @@ def _shown(storage: Storage, run: RunRef, base: Base, one: Abandoned) -> tuple[V
         for entries in ways:
             if all(_is_shown(entry, kept) for entry in entries):
                 return replace(own, entries=entries), recovery.after(end.sealed)
-    kept = kept.before(_left(later, line, base))
+    cut = _left(later, line, base)
+    if _is_whole(one):  # what there is from where it began is not its own, but what other openings found
+        cut = base.start if cut is None else min(cut, base.start)
+    kept = kept.before(cut)
     return kept, _first_not_shown(storage, kept, one, base.start)
 
 
@@ -195,6 +198,12 @@ def _is_shown(entry: Entry, kept: View) -> bool:
     need = Need.of(entry)
     shown = (Need.of(other) for other in kept.entries if other.folder == entry.folder)
     return not entry.sealed or any(other.covers(need) for other in shown)
+
+
+def _is_whole(one: Abandoned) -> bool:
+    """Say whether a journal has every row that was logged to it: no part was let go of, as none was stored."""
+    first = next(one.batches(0), None)
+    return first is not None and not any(first.flushes.values())
 
 
 def _first_kept(one: Abandoned) -> dict[str, int]:

@@ -87,19 +87,22 @@ def test_the_last_segments_of_a_run_that_ended_are_missed(
     assert (problem.harm, problem.cost) == ("loss", "rows of metrics in p/a@1")
 
 
-def test_they_are_missed_too_when_the_run_went_on_without_them(memory: MemoryStorage) -> None:
+@pytest.mark.parametrize("streams", [["metrics"], ["events", "metrics"]])
+def test_they_are_missed_too_when_the_run_went_on_without_them(streams: list[str], memory: MemoryStorage) -> None:
     writer, _ = three_flushes(memory)
     end(writer)
     for path in segments_of(memory, terms(memory)[0]):
-        if "/metrics/" in path and "_29." in path:
+        if len(streams) == 2 or ("/metrics/" in path and "_29." in path):
             memory.delete(path)
     writer = opened(memory)
     log(writer, range(30, 40))
     end(writer)
     rewound(memory, 12).close()
-    problem = only(verify(memory))
-    assert "were stored, as its writer's marks say, and were gone when claim 1 was made" in problem.what
-    assert "p/a had last" in problem.cost and problem.harm == "loss"
+    problems = verify(memory).problems
+    assert [problem.path for problem in problems] == [f"{terms(memory)[0]}/s/{stream}" for stream in streams]
+    for problem in problems:
+        assert "were stored, as its writer's marks say, and were gone when claim 1 was made" in problem.what
+        assert "p/a had last" in problem.cost and problem.harm == "loss"
 
 
 def test_what_a_killed_writer_said_of_its_rows_is_missed(

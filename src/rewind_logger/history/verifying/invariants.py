@@ -113,9 +113,7 @@ def _check_seals(look: Look, run: Run, chain: Sequence[Term]) -> None:
     seals: dict[str, tuple[Mapping[str, int], int]] = {}
     for term in chain:
         assert term.base is not None
-        sealed = [(entry.folder, entry.sealed) for entry in term.base.lineage]
-        sealed += [(record.folder, record.sealed) for record in term.base.revisions if record.folder is not None]
-        for folder, seal in sealed:
+        for folder, seal in _sealed(term.base):
             first, number = seals.setdefault(folder, (dict(seal), term.number))
             if dict(seal) != first:
                 look.wrong(
@@ -124,6 +122,13 @@ def _check_seals(look: Look, run: Run, chain: Sequence[Term]) -> None:
                     f"revisions of {run.ref} show other rows than they did, or two show different rows of one opening",
                     "Report it as a bug.",
                 )
+    unknown = max((term.number for term in run.terms.values() if term.removed or term.damaged), default=-1)
+    named = {folder for term in run.terms.values() if term.base is not None for folder, _ in _sealed(term.base)}
+    for term in run.terms.values():
+        # Who found nothing in a folder does not name it; who did may be named by nobody, and what they say be gone.
+        if term.base is not None and term.folder not in named and unknown < term.number < chain[-1].number:
+            later = next(one.number for one in chain if one.number > term.number)
+            seals[term.folder] = ({}, later)
     for folder, (first, number) in seals.items():
         if run.at(folder) is None:
             continue  # another run's, which a fork may seal before its owner comes to its end
@@ -135,6 +140,12 @@ def _check_seals(look: Look, run: Run, chain: Sequence[Term]) -> None:
                     f" {number} was made.",
                     f"rows of {stream} that this opening of {run.ref} had last are in none of its revisions",
                 )
+
+
+def _sealed(base: Base) -> list[tuple[str, Mapping[str, int]]]:
+    """Return the folders that a base names, and where they are sealed."""
+    archived = [(record.folder, record.sealed) for record in base.revisions if record.folder is not None]
+    return [*((entry.folder, entry.sealed) for entry in base.lineage), *archived]
 
 
 def _check_revisions(look: Look, run: Run, term: Term, head: Base) -> None:
