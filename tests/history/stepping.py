@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterable
@@ -29,7 +30,8 @@ class Network:
     def land_one(self) -> None:
         """Let any of them have its effect now."""
         if self._under_way:
-            self._under_way.pop(self._chance.randrange(len(self._under_way)))()
+            with contextlib.suppress(FileNotFoundError):  # that is answered to nobody
+                self._under_way.pop(self._chance.randrange(len(self._under_way)))()
             self.landed += 1
 
     def land_all(self) -> None:

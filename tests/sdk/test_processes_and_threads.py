@@ -79,6 +79,29 @@ def test_a_fork_in_the_midst_of_logging_threads_holds_nobody_up_and_costs_no_row
         assert [row["a"] for row in rows(store, f"p/c{child}")] == list(range(20))
 
 
+BESIDE = """
+import sys
+from rewind_logger import init
+from rewind_logger.history import cumulative, view
+
+cumulative.DUE_SEGMENTS = cumulative.CLOSING_SEGMENTS = view.LONG_LINEAGE = 1
+for _ in range(3):
+    with init(project="p", id="a") as run:
+        for i in range(6):
+            run.log({"a": i, "b": "text"})
+            run.flush()
+        dict(run.summary)
+with init(project="p", resume_from="a?_step=7") as run:
+    run.log({"a": 1.5})
+print("pandas" in sys.modules)
+"""
+
+
+def test_nothing_beside_training_imports_pandas(tmp_path: Path) -> None:
+    """A process that was forked in the midst of that would wait for ever, once it needs it too."""
+    assert script(BESIDE, tmp_path).stdout.strip() == "False"
+
+
 ENDINGS = {
     "os._exit": "os._exit(1)",
     "SIGABRT": "os.abort()",

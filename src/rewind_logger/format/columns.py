@@ -167,8 +167,9 @@ def to_scalar(key: str, kind: int, value: float | None, text: str | None) -> Sca
     raise CorruptError(f"A point of {key!r} has kind {kind}, value {value!r} and text {text!r}: that is no value.")
 
 
-# Neither pa.array nor to_numpy below: they import pandas, where it is installed, to ask whether it is involved, which
-# takes 0.7 s of a run's first flush.
+# Neither pa.array nor to_numpy below, nor where rows are written and put together: they import pandas, where it is
+# installed, to ask whether it is involved. That takes 0.7 s; and a process that is forked while a thread of its parent
+# is in the midst of it waits for ever once it asks too.
 
 
 def numbers(values: pa.Array[Any]) -> npt.NDArray[Any]:
@@ -183,6 +184,23 @@ def array(values: npt.NDArray[Any], null: npt.NDArray[np.bool_] | None = None) -
     valid = None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little").data)
     data = pa.py_buffer(np.ascontiguousarray(values).data)
     return cast("pa.Array[Any]", pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, data]))
+
+
+def column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers, without regard for nulls, as a numpy array."""
+    chunks = [numbers(chunk) for chunk in table[name].chunks]
+    return chunks[0] if len(chunks) == 1 else np.concatenate([*chunks, numbers(pa.nulls(0, table[name].type))])
+
+
+def mask(values: npt.NDArray[np.bool_]) -> pa.Array[Any]:
+    """Return an Arrow array of booleans, such as a table is filtered with."""
+    data = pa.py_buffer(np.packbits(values, bitorder="little").data)
+    return cast("pa.Array[Any]", pa.Array.from_buffers(pa.bool_(), len(values), [None, data]))
+
+
+def empty(schema: pa.Schema) -> pa.Table:
+    """Return a table without lines."""
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def strings(texts: Sequence[str | None]) -> pa.Array[Any]:

@@ -113,8 +113,9 @@ def _check_numbers(table: pa.Table) -> None:
 
     def of(name: str) -> npt.NDArray[Any]:
         """Return a column, NaN where it has nothing, for the keys with numbers."""
-        values: npt.NDArray[Any] = numbers(table[name].combine_chunks().cast(pa.float64()).fill_null(math.nan))[counts]
-        return values
+        values = table[name].combine_chunks()
+        known = numbers(values.is_valid().cast(pa.uint8())) != 0
+        return np.where(known, numbers(values.cast(pa.float64())), math.nan)[counts]
 
     ends = [of(name) for name in ("min_kind", "min_value", "max_kind", "max_value")]
     summed = np.isfinite(of("sum")) & np.isfinite(of("sum_low")) | np.isinf(ends[1]) | np.isinf(ends[3])

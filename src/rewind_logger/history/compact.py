@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names, segment
+from rewind_logger.format.columns import array, column
 from rewind_logger.format.documents import Merge, Plan
 from rewind_logger.format.names import SegmentName
 from rewind_logger.history import reader, segments
@@ -226,13 +226,13 @@ def _merge(storage: Storage, wanted: list[File], folder: str, stream: str) -> Se
             offset, index = highest + 1, file.entry
         if len(table) == 0:
             continue
-        rows = table["row"].to_numpy() + offset
+        rows = column(table, "row") + offset
         highest = max(highest, int(rows.max()))
-        column = table.schema.get_field_index("row")
-        tables.append(table.set_column(column, table.schema.field(column), pa.array(rows)))
+        at = table.schema.get_field_index("row")
+        tables.append(table.set_column(at, table.schema.field(at), array(rows)))
     if not tables:
         return None
-    clocks = np.concatenate([table["clock"].to_numpy() for table in tables])
+    clocks = np.concatenate([column(table, "clock") for table in tables])
     name = SegmentName(0, 0, int(clocks.min()), int(clocks.max()))
     data = segment.merge(tables, stream=stream, first=0, last=0)
     storage.put(names.segment(folder, stream, name), data)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
-from rewind_logger.format.columns import array
+from rewind_logger.format.columns import array, column, empty, mask
 from rewind_logger.history import segments
 from rewind_logger.history.damage import report
 from rewind_logger.history.segments import Segment
@@ -117,7 +117,7 @@ def read(
         for file, table in visible_tables(storage, wanted, keys=keys, start=start, stop=stop)
     ]
     if not tables:
-        return _with_entry(segment.SCHEMA.empty_table(), 0)
+        return _with_entry(empty(segment.SCHEMA), 0)
     return pa.concat_tables(tables)
 
 
@@ -137,7 +137,7 @@ def count(storage: Storage, view: View, stream: Stream, start: int | None = None
     rows: dict[int, set[int]] = {}
     wanted = files(storage, view, stream, start=start)
     for file, table in visible_tables(storage, wanted, columns=["clock", "row"], start=start):
-        rows.setdefault(file.entry, set()).update(np.unique(table["row"].to_numpy()).tolist())
+        rows.setdefault(file.entry, set()).update(np.unique(column(table, "row")).tolist())
     return sum(map(len, rows.values()))
 
 
@@ -212,25 +212,25 @@ def _sources(storage: Storage, wanted: Sequence[File], *, whole: bool) -> Iterat
 def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | None) -> pa.Table:
     """Drop the lines that are cut off or were not asked for."""
     end = _smallest(cut, stop)
-    clock = table["clock"].to_numpy()
+    clock = column(table, "clock")
     visible = np.ones(len(clock), np.bool_)
     if end is not None:
         visible &= clock < end
     if start is not None:
         visible &= clock >= start
-    return table if visible.all() else table.filter(pa.array(visible))
+    return table if visible.all() else table.filter(mask(visible))
 
 
 def in_order(table: pa.Table) -> pa.Table:
     """Order the lines of a segment by row; segments come in order, and their rows do not overlap."""
-    rows = table["row"].to_numpy()
+    rows = column(table, "row")
     if np.all(rows[1:] >= rows[:-1]):
         return table
     return table.take(array(np.argsort(rows, kind="stable")))
 
 
 def _with_entry(table: pa.Table, index: int) -> pa.Table:
-    return table.append_column("entry", pa.array(np.full(len(table), index, np.int32)))
+    return table.append_column("entry", array(np.full(len(table), index, np.int32)))
 
 
 def _smallest(a: int | None, b: int | None) -> int | None:

@@ -385,11 +385,14 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         try:
             # An upload may have taken longer than a store that is away is waited for.
             timeout = max(min(timeout, AFTER_UPLOADS_S), deadline - time.monotonic())
+            began = time.monotonic()
             with Waiting(lambda: self._still_waits(timeout)) as waiting:
                 if self._writer.finish(state, timeout, waiting):
                     return None
         except (RewindError, OSError) as error:  # whatever it is, training has ended well
             return str(error)
+        if time.monotonic() < began + timeout:
+            return f"Not everything is in {self._storage.url}: a signal's handler cannot wait for what it interrupted."
         return f"Not everything came into {self._storage.url} within {timeout:g} s."
 
     def _still_waits(self, timeout: float) -> str:

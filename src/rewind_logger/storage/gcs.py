@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from rewind_logger.storage.remote import FsspecStorage
+from rewind_logger.storage.remote import UNCACHED, FsspecStorage
 
 
 class GcsStorage(FsspecStorage):
@@ -14,20 +13,13 @@ class GcsStorage(FsspecStorage):
 
     suffix_ranges = True
 
-    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        prepare_import()
-        super().__init__(url, storage_options)
-
     def _new_filesystem(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-        """Open the file system, perhaps in another process than the one that called the constructor."""
-        prepare_import()
-        return super()._new_filesystem(url, options)
+        """Open gcsfs's file system of buckets of the usual kind.
 
+        The one that fsspec knows asks for each bucket's kind, at every request until it is told, and over gRPC: it
+        waits for 60 s each time where only HTTP is spoken or let through.
+        """
+        from gcsfs.core import GCSFileSystem
 
-def prepare_import() -> None:
-    """Make gcsfs treat every bucket as one of the usual kind, unless the environment says otherwise.
-
-    It would ask for each bucket's kind over gRPC, which waits for 60 s where only HTTP is spoken. gcsfs reads this
-    variable when it is imported.
-    """
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        filesystem = GCSFileSystem(**{**options, **UNCACHED})
+        return filesystem, filesystem._strip_protocol(url).rstrip("/")

@@ -85,15 +85,13 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
 def _open_remote(protocol: str, url: str, storage_options: Mapping[str, Any] | None) -> Storage:
     """Open a store behind fsspec, whose modules are only loaded now."""
     from rewind_logger.storage.folders import FolderStorage
-    from rewind_logger.storage.gcs import GcsStorage, prepare_import
+    from rewind_logger.storage.gcs import GcsStorage
     from rewind_logger.storage.remote import FsspecStorage
     from rewind_logger.storage.retry import RetryingStorage
     from rewind_logger.storage.s3 import S3Storage
     from rewind_logger.storage.sftp import SftpStorage
 
     extra = _EXTRAS.get(protocol)
-    if extra == "gcs":
-        prepare_import()
     _require_backend(protocol, url)
     if not url.partition("://")[2].strip("/"):
         raise ConfigError(

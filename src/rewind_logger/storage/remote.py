@@ -56,6 +56,11 @@ def generation() -> int:
     return _generation
 
 
+UNCACHED: Mapping[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+"""For a file system: from a cached listing, an object that someone else made is missing and a replaced one has its old
+size; a cached instance would be one that someone else opened with such a cache."""
+
+
 class FsspecStorage(Storage):
     """Objects behind an fsspec file system.
 
@@ -276,9 +281,7 @@ class FsspecStorage(Storage):
         """Open the file system; return it with the name under which it knows `url`."""
         from fsspec.core import url_to_fs
 
-        # From a cached listing, an object that someone else made is missing and a replaced one has its old size; a
-        # cached instance would be one that someone else opened with such a cache.
-        filesystem, root = url_to_fs(url, **{**options, "use_listings_cache": False, "skip_instance_cache": True})
+        filesystem, root = url_to_fs(url, **{**options, **UNCACHED})
         return filesystem, root.rstrip("/")
 
     @contextmanager
