@@ -113,9 +113,10 @@ def _check_numbers(table: pa.Table) -> None:
 
     def of(name: str) -> npt.NDArray[Any]:
         """Return a column, NaN where it has nothing, for the keys with numbers."""
-        values = table[name].combine_chunks()
-        known = numbers(values.is_valid().cast(pa.uint8())) != 0
-        return np.where(known, numbers(values.cast(pa.float64())), math.nan)[counts]
+        column = table[name].combine_chunks()
+        known = numbers(column.is_valid().cast(pa.uint8())) != 0
+        values: npt.NDArray[Any] = np.where(known, numbers(column.cast(pa.float64())), math.nan)[counts]
+        return values
 
     ends = [of(name) for name in ("min_kind", "min_value", "max_kind", "max_value")]
     summed = np.isfinite(of("sum")) & np.isfinite(of("sum_low")) | np.isinf(ends[1]) | np.isinf(ends[3])

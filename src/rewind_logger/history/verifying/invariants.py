@@ -125,7 +125,7 @@ def _check_seals(look: Look, run: Run, chain: Sequence[Term]) -> None:
     unknown = max((term.number for term in run.terms.values() if term.removed or term.damaged), default=-1)
     named = {folder for term in run.terms.values() if term.base is not None for folder, _ in _sealed(term.base)}
     for term in run.terms.values():
-        # Who found nothing in a folder does not name it; who did may be named by nobody, and what they say be gone.
+        # Who finds nothing in a folder does not name it. What named those before it may be gone, or not to be read.
         if term.base is not None and term.folder not in named and unknown < term.number < chain[-1].number:
             later = next(one.number for one in chain if one.number > term.number)
             seals[term.folder] = ({}, later)
