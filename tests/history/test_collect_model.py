@@ -44,7 +44,9 @@ class Collected(Schedule):
     def __init__(self, seed: int, folder: Path, rules: Rules, tokens: Tokens) -> None:
         super().__init__(seed, folder, rules, tokens)
         self.alive: set[greenlet.greenlet] = set()
-        self.between: set[greenlet.greenlet] = set()  # that wait between two operations
+        """Who would not take so long that all grows old …"""
+        self.between: set[greenlet.greenlet] = set()
+        """… unless it is between two operations."""
         self.removed: Counter[str] = Counter()
         self.chance = random.Random(-seed)
 
@@ -53,6 +55,9 @@ class Collected(Schedule):
 
     def _syncer(self) -> None:
         self._lives(super()._syncer)
+
+    def _copier(self) -> None:
+        self._lives(super()._copier)
 
     def _lives(self, turn: object) -> None:
         assert callable(turn)
