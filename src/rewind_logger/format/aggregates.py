@@ -23,7 +23,9 @@ import pyarrow as pa
 from rewind_logger.format.columns import (
     STR,
     array,
+    column_of,
     empty,
+    is_valid,
     narrowest,
     number_keys,
     numbers,
@@ -149,7 +151,7 @@ def of_points(points: pa.Table) -> Aggregates:
     keys: Any = points.column("key").combine_chunks()
     encoded: Any = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
     texts: Any = points.column("text")
-    kind, value = (numbers(points.column(name).combine_chunks()) for name in ("kind", "value"))
+    kind, value = (column_of(points, name) for name in ("kind", "value"))
     text = None if texts.null_count == len(texts) else texts.combine_chunks()
     return _combine(encoded.dictionary, _of_values(numbers(encoded.indices), _Values(kind, value, text)))
 
@@ -170,18 +172,15 @@ def combine(parts: Sequence[Aggregates]) -> Aggregates:
     table = pa.concat_tables([part.table for part in parts]).combine_chunks()
     encoded: Any = table.column("key").combine_chunks().dictionary_encode()
 
-    def column(name: str) -> Any:
-        return numbers(table.column(name).combine_chunks())
-
     def values(end: str) -> _Values:
         texts: Any = table.column(f"{end}_text").combine_chunks()
         text = None if texts.null_count == len(texts) else texts
-        return _Values(column(f"{end}_kind"), column(f"{end}_value"), text)
+        return _Values(column_of(table, f"{end}_kind"), column_of(table, f"{end}_value"), text)
 
     lines = _Lines(
         numbers(encoded.indices),
-        column("count"),
-        (column("sum"), column("sum_low")),
+        column_of(table, "count"),
+        (column_of(table, "sum"), column_of(table, "sum_low")),
         *(values(end) for end in _ENDS),
     )
     return _combine(encoded.dictionary, lines)
@@ -309,7 +308,7 @@ def _extreme(values: _Values, order: npt.NDArray[Any], key_ids: npt.NDArray[Any]
 def _settle_ties(values: _Values, lines: npt.NDArray[Any], key_ids: npt.NDArray[Any], chosen: Ints, sign: int) -> None:
     """Compare ints beyond 2**53 by their digits, where as floats they are the same."""
     text = cast("pa.Array[Any]", values.text)
-    has_digits = numbers(text.take(array(lines)).is_valid().cast(pa.int8())) != 0
+    has_digits = is_valid(text.take(array(lines)))
     exact: dict[int, int | float] = {}
     for key in np.unique(key_ids[has_digits]).tolist():
         chosen[key] = -1

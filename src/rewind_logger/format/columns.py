@@ -118,7 +118,7 @@ def check_points(points: pa.Table) -> None:
             if value.null_count:
                 raise CorruptError("Points that are floats have no value.")
             continue
-        has_value, has_text = _valid(value), _valid(text)
+        has_value, has_text = is_valid(value), is_valid(text)
         number, is_text = numbers(value), kinds == STR
         whole = (kinds == INT) | (kinds == BOOL)
         limit = np.where(kinds == BOOL, 1.0, 2.0**64)
@@ -140,7 +140,7 @@ def check_points(points: pa.Table) -> None:
                 raise CorruptError(f"A point that is an int has the text {digits[:40]!r}, which is none.")
 
 
-def _valid(values: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+def is_valid(values: pa.Array[Any]) -> npt.NDArray[np.bool_]:
     """Return for each value of an Arrow array whether there is one."""
     return np.asarray(numbers(values.is_valid().cast(pa.int8())) != 0)
 
@@ -186,7 +186,7 @@ def array(values: npt.NDArray[Any], null: npt.NDArray[np.bool_] | None = None) -
     return cast("pa.Array[Any]", pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, data]))
 
 
-def column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+def column_of(table: pa.Table, name: str) -> npt.NDArray[Any]:
     """Return a column of numbers, without regard for nulls, as a numpy array."""
     chunks = [numbers(chunk) for chunk in table[name].chunks]
     return chunks[0] if len(chunks) == 1 else np.concatenate([*chunks, numbers(pa.nulls(0, table[name].type))])

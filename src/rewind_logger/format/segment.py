@@ -32,6 +32,7 @@ from rewind_logger.format.columns import (
     array,
     check_points,
     check_text,
+    column_of,
     narrowest,
     number_keys,
     numbers,
@@ -216,7 +217,7 @@ def merge(tables: Sequence[pa.Table], *, stream: str, first: int, last: int, ter
     rank = {key: i for i, key in enumerate(keys)}
     ranks = np.fromiter((rank[key] for key in found), narrowest(len(keys)), len(found))
     key_ids = ranks[numbers(named.indices)]
-    clock, row = (numbers(table.column(name).combine_chunks()) for name in ("clock", "row"))
+    clock, row = (column_of(table, name) for name in ("clock", "row"))
     order = np.lexsort((row, clock, key_ids))
     ordered = table.drop_columns("key").take(array(order)).combine_chunks()
     columns = [column.combine_chunks() for column in ordered.columns]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from rewind_logger.errors import CorruptError, RewindError
 from rewind_logger.format.aggregates import SCHEMA, Aggregates
-from rewind_logger.format.columns import numbers
+from rewind_logger.format.columns import column_of, is_valid
 from rewind_logger.format.footer import check_body, check_columns, protect, read_footer
 from rewind_logger.format.segment import METADATA_KEY
 from rewind_logger.format.version import FORMAT_VERSION, check_version
@@ -109,13 +109,12 @@ def decode(data: bytes) -> Snapshot:
 
 def _check_numbers(table: pa.Table) -> None:
     """See that a key with numbers has a smallest and a largest one, and a sum unless one of these is infinite."""
-    counts = numbers(table["count"].combine_chunks()) != 0
+    counts = column_of(table, "count") != 0
 
     def of(name: str) -> npt.NDArray[Any]:
         """Return a column, NaN where it has nothing, for the keys with numbers."""
-        column = table[name].combine_chunks()
-        known = numbers(column.is_valid().cast(pa.uint8())) != 0
-        values: npt.NDArray[Any] = np.where(known, numbers(column.cast(pa.float64())), math.nan)[counts]
+        known = is_valid(table[name].combine_chunks())
+        values: npt.NDArray[Any] = np.where(known, column_of(table, name), math.nan)[counts]
         return values
 
     ends = [of(name) for name in ("min_kind", "min_value", "max_kind", "max_value")]

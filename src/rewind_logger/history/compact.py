@@ -16,7 +16,7 @@ import numpy as np
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names, segment
-from rewind_logger.format.columns import array, column
+from rewind_logger.format.columns import array, column_of
 from rewind_logger.format.documents import Merge, Plan
 from rewind_logger.format.names import SegmentName
 from rewind_logger.history import reader, segments
@@ -226,13 +226,13 @@ def _merge(storage: Storage, wanted: list[File], folder: str, stream: str) -> Se
             offset, index = highest + 1, file.entry
         if len(table) == 0:
             continue
-        rows = column(table, "row") + offset
+        rows = column_of(table, "row") + offset
         highest = max(highest, int(rows.max()))
         at = table.schema.get_field_index("row")
         tables.append(table.set_column(at, table.schema.field(at), array(rows)))
     if not tables:
         return None
-    clocks = np.concatenate([column(table, "clock") for table in tables])
+    clocks = np.concatenate([column_of(table, "clock") for table in tables])
     name = SegmentName(0, 0, int(clocks.min()), int(clocks.max()))
     data = segment.merge(tables, stream=stream, first=0, last=0)
     storage.put(names.segment(folder, stream, name), data)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
-from rewind_logger.format.columns import array, column, empty, mask
+from rewind_logger.format.columns import array, column_of, empty, mask
 from rewind_logger.history import segments
 from rewind_logger.history.damage import report
 from rewind_logger.history.segments import Segment
@@ -137,7 +137,7 @@ def count(storage: Storage, view: View, stream: Stream, start: int | None = None
     rows: dict[int, set[int]] = {}
     wanted = files(storage, view, stream, start=start)
     for file, table in visible_tables(storage, wanted, columns=["clock", "row"], start=start):
-        rows.setdefault(file.entry, set()).update(np.unique(column(table, "row")).tolist())
+        rows.setdefault(file.entry, set()).update(np.unique(column_of(table, "row")).tolist())
     return sum(map(len, rows.values()))
 
 
@@ -212,7 +212,7 @@ def _sources(storage: Storage, wanted: Sequence[File], *, whole: bool) -> Iterat
 def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | None) -> pa.Table:
     """Drop the lines that are cut off or were not asked for."""
     end = _smallest(cut, stop)
-    clock = column(table, "clock")
+    clock = column_of(table, "clock")
     visible = np.ones(len(clock), np.bool_)
     if end is not None:
         visible &= clock < end
@@ -223,7 +223,7 @@ def _visible(table: pa.Table, cut: int | None, start: int | None, stop: int | No
 
 def in_order(table: pa.Table) -> pa.Table:
     """Order the lines of a segment by row; segments come in order, and their rows do not overlap."""
-    rows = column(table, "row")
+    rows = column_of(table, "row")
     if np.all(rows[1:] >= rows[:-1]):
         return table
     return table.take(array(np.argsort(rows, kind="stable")))

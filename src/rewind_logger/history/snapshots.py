@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import names, snapshot
 from rewind_logger.format.aggregates import Aggregates, Running, of_points
-from rewind_logger.format.columns import column, mask
+from rewind_logger.format.columns import column_of, mask
 from rewind_logger.format.names import SnapshotName
 from rewind_logger.format.snapshot import Snapshot
 from rewind_logger.history import reader
@@ -102,7 +102,7 @@ def _since(storage: Storage, start: int, found: Snapshot | None, wanted: list[Fi
         running.add(found.aggregates)
     for file, table in reader.visible_tables(storage, wanted, columns=_COLUMNS, strict=strict):
         if found is not None and file.entry == start and file.segment.name.first <= found.flush:
-            table = table.filter(mask(column(table, "row") > found.last_row))
+            table = table.filter(mask(column_of(table, "row") > found.last_row))
         running.add(of_points(reader.in_order(table)))
     return running.result()
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.format.columns import BOOL, FLOAT, INT, STR, array, numbers
+from rewind_logger.format.columns import BOOL, FLOAT, INT, STR, array, column_of, numbers
 from rewind_logger.sdk.layout import Layout, lay_out
 
 if TYPE_CHECKING:
@@ -104,15 +104,13 @@ class History:
         columns: dict[str, Column] = {
             "key": points.column("key"),
             "_step": points.column("clock"),
-            "_timestamp": array(_numbers(points, "time") / 1000),
+            "_timestamp": array(column_of(points, "time") / 1000),
             "value": points.column("value"),
         }
-        if (
-            _numbers(points, "kind") == STR
-        ).any():  # of an int beyond 2**53 the text holds all digits, but it is no text
-            columns["text"] = pc.if_else(
-                pc.equal(points.column("kind"), pa.scalar(STR, pa.int8())), texts, pa.scalar(None, pa.string())
-            )
+        # Of an int beyond 2**53 the text holds all digits, but it is no text.
+        is_text = pc.equal(points.column("kind"), pa.scalar(STR, pa.int8()))
+        if pc.any(is_text).as_py():
+            columns["text"] = pc.if_else(is_text, texts, pa.scalar(None, pa.string()))
         if steps.null_count < len(steps):
             columns["step"] = steps
         table = pa.table(columns)
@@ -136,8 +134,8 @@ class History:
         order = np.argsort(key_ids.astype(np.uint16) if len(keys) <= 2**16 else key_ids, kind="stable")
         stops = np.cumsum(np.bincount(key_ids, minlength=len(keys)))
         starts = np.concatenate(([0], stops))[:-1]
-        rows, kinds = self._layout.row_of_point[order], _numbers(self._points, "kind")[order]
-        values = _numbers(self._points, "value")[order]
+        rows, kinds = self._layout.row_of_point[order], column_of(self._points, "kind")[order]
+        values = column_of(self._points, "value")[order]
         texts: Column = self._points.column("text")
         texts = texts.take(array(order)) if texts.null_count < len(texts) else None
         bits = np.bitwise_or.reduceat(1 << kinds.astype(np.uint8), starts).tolist() if keys else []
@@ -200,11 +198,6 @@ def _texts(kinds: npt.NDArray[np.int8], values: npt.NDArray[np.float64], text: C
         given if given is not None else str(shown[kind](value))
         for kind, value, given in zip(kinds.tolist(), values.tolist(), found, strict=True)
     ]
-
-
-def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    """Return a column of numbers as an array; what stands where it is null means nothing."""
-    return numbers(table.column(name).combine_chunks())
 
 
 def to_polars(table: pa.Table) -> pl.DataFrame:

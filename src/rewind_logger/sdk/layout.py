@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rewind_logger.format.columns import numbers
+from rewind_logger.format.columns import column_of, is_valid, numbers
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -47,7 +47,7 @@ def lay_out(table: pa.Table, key_ids: npt.NDArray[Any], key_count: int) -> Layou
     call_of_point = np.cumsum(begins) - 1
     clock, time_ms = _ints(table, "clock")[begins], _ints(table, "time")[begins]
     given: Any = table.column("step")
-    has_step: Bools = (numbers(given.is_valid().cast(pa.int8()).combine_chunks()) != 0)[begins]
+    has_step: Bools = is_valid(given.combine_chunks())[begins]
     step: Ints = numbers(given.fill_null(0).combine_chunks())[begins]
 
     first_call = _group(clock, step, has_step)
@@ -108,4 +108,4 @@ def _split(first_call: Ints, call_of_point: Ints, key_ids: npt.NDArray[Any], key
 
 def _ints(table: pa.Table, name: str) -> Ints:
     """Return a column without nulls as an array."""
-    return numbers(table.column(name).combine_chunks()).astype(np.int64, copy=False)
+    return column_of(table, name).astype(np.int64, copy=False)

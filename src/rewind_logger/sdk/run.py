@@ -384,16 +384,17 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._failed = state == "failed"
         try:
             # An upload may have taken longer than a store that is away is waited for.
-            timeout = max(min(timeout, AFTER_UPLOADS_S), deadline - time.monotonic())
-            began = time.monotonic()
+            now = time.monotonic()
+            deadline = max(deadline, now + min(timeout, AFTER_UPLOADS_S))
+            timeout = deadline - now
             with Waiting(lambda: self._still_waits(timeout)) as waiting:
                 if self._writer.finish(state, timeout, waiting):
                     return None
         except (RewindError, OSError) as error:  # whatever it is, training has ended well
             return str(error)
-        if time.monotonic() < began + timeout:
+        if time.monotonic() < deadline:
             return f"Not everything is in {self._storage.url}: a signal's handler cannot wait for what it interrupted."
-        return f"Not everything came into {self._storage.url} within {timeout:g} s."
+        return f"Not everything came into {self._storage.url} within {round(timeout, 1):g} s."
 
     def _still_waits(self, timeout: float) -> str:
         """Say what is waited for."""

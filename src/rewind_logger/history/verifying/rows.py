@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import segment
-from rewind_logger.format.columns import numbers
+from rewind_logger.format.columns import column_of, numbers
 from rewind_logger.format.names import SegmentName
 from rewind_logger.history.carrying import named
 from rewind_logger.history.segments import identity
@@ -59,7 +59,7 @@ def check_segment(data: bytes, path: str, name: SegmentName, *, references: bool
         return Checked(str(error))
     if not len(table):
         return Checked(None, NO_ROWS)
-    clock, row, time = (numbers(table.column(column).combine_chunks()) for column in ("clock", "row", "time"))
+    clock, row, time = (column_of(table, column) for column in ("clock", "row", "time"))
     if (int(clock.min()), int(clock.max())) != (name.first_clock, name.last_clock):
         return Checked(f"Its rows have clocks from {clock.min()} to {clock.max()}.")
     facts: Facts = (int(row.min()), int(row.max()), len(np.unique(row)))
@@ -74,7 +74,7 @@ def check_segment(data: bytes, path: str, name: SegmentName, *, references: bool
 
 def _contradiction(table: pa.Table, clock: Any, row: Any, time: Any) -> str | None:
     """Say where columns of a segment contradict each other."""
-    kind = numbers(table.column("kind").combine_chunks())
+    kind = column_of(table, "kind")
     if int(kind.min()) < 0 or int(kind.max()) > _LAST_KIND:
         return "A value is of no known kind."
     order = np.argsort(row, kind="stable")
@@ -82,8 +82,8 @@ def _contradiction(table: pa.Table, clock: Any, row: Any, time: Any) -> str | No
     step = table.column("step").combine_chunks()
     steps = numbers(step.fill_null(0))
     unknown = np.asarray(step.is_null())
-    for column in (clock, time, steps, unknown):
-        if np.any(same & (column[order][1:] != column[order][:-1])):
+    for values in (clock, time, steps, unknown):
+        if np.any(same & (values[order][1:] != values[order][:-1])):
             return "Points of one row have different clocks, times or steps."
     keys = table.column("key").combine_chunks().dictionary_encode()
     ids = numbers(keys.indices)

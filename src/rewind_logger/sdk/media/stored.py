@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from rewind_logger.errors import ConfigError, CorruptError, RewindError
 from rewind_logger.format import names
-from rewind_logger.format.columns import numbers
+from rewind_logger.format.columns import column_of
 from rewind_logger.history import blobs
 from rewind_logger.sdk.media.pillow import pillow
 from rewind_logger.sdk.media.table import Table
@@ -260,7 +260,7 @@ class MediaList(Sequence[StoredMedia]):
             CorruptError: If one is damaged; the message names key and step.
         """
         items = []
-        clocks, times = (numbers(points[name].combine_chunks()).tolist() for name in ("clock", "time"))
+        clocks, times = (column_of(points, name).tolist() for name in ("clock", "time"))
         keys, texts = (map(str, points[name].to_pylist()) for name in ("key", "text"))
         for key, clock, time_ms, text in zip(keys, clocks, times, texts, strict=True):
             try:
