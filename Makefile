@@ -69,7 +69,7 @@ test: lint ## Check the code and run the tests, a sample of each long matrix
 
 .PHONY: test-all
 test-all: lint $(VENV)/.stamp-clients $(SERVERS)/.stamp ## The same with the long matrices whole, on servers of each kind
-	@REWIND_LOGGER_TEST_SERVERS=1 $(PYTEST) -m '' -o faulthandler_timeout=600
+	@REWIND_LOGGER_TEST_SERVERS=1 $(PYTEST) -m '' -o faulthandler_timeout=1800
 
 .PHONY: fuzz
 fuzz: $(VENV)/.stamp-clients ## Look for inputs that break a decoder, ten minutes for each of them

@@ -116,10 +116,11 @@ def _serve(jobs: IO[str], answers: IO[str]) -> None:
         job = Job(**json.loads(line))
         spool = Path(tempfile.mkdtemp(prefix="rewind-logger-crash-", dir=_fast_folder()))
         try:
-            answers.write(json.dumps(asdict(_tried(job, spool))) + "\n")
-            answers.flush()
+            outcome = _tried(job, spool)
         finally:
             shutil.rmtree(spool, ignore_errors=True)
+        answers.write(json.dumps(asdict(outcome)) + "\n")  # last: the nursery may be killed when it has answered
+        answers.flush()
 
 
 def _fast_folder() -> str | None:
