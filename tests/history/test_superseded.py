@@ -21,7 +21,7 @@ from rewind_logger.history.verify import verify
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
-from rewind_logger.storage.faults import FaultyStorage, Request
+from rewind_logger.storage.faults import Fault, FaultyStorage, Request
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.figures import count
@@ -115,6 +115,43 @@ def test_a_fork_that_is_made_during_a_removal_has_all_rows_or_those_of_the_journ
         faulty = FaultyStorage(machine, meanwhile)
         made = only(sync_store(faulty, as_fork=True)).fork
         assert made is not None
+        whole = len(read(store, run=made)) > 2
+        assert_has(store, made, line(range(6)) if whole else line([4, 5]))
+        return faulty._number
+
+    for number in range(race(None)):
+        race(number)
+
+
+@pytest.mark.parametrize("remove", [remove_run, partial(remove_revision, revision=1)], ids=["run", "revision"])
+def test_a_sync_that_is_killed_and_finds_less_the_next_time_is_what_verify_expects(
+    remove: Callable[..., Removed], tmp_path: Path
+) -> None:
+    """Found by the model check: `verify` went by what the attempt that was killed had meant."""
+
+    def race(number: int | None) -> int:
+        store = MemoryStorage(f"memory://superseded-twice-{remove}-{number}")
+        machine = Machine(store, tmp_path / f"{number}")
+        zombie = logged(machine, range(4), range(4, 6))
+        end(rewound(store, 1))
+        die(zombie)
+        made = fork_of(RUN, nonce(zombie))
+
+        def kill(request: Request) -> Fault | None:
+            claimed = request.verb == "create" and request.path.startswith(RunPaths(made).claims)
+            return Fault("after", Killed()) if claimed else None
+
+        def meanwhile(request: Request) -> None:
+            if request.number == number:
+                with contextlib.suppress(Killed):
+                    sync_store(FaultyStorage(machine, kill), as_fork=True)
+                release(tmp_path)
+                count("crash points")
+
+        faulty = FaultyStorage(store, meanwhile)
+        with contextlib.suppress(ConfigError):  # the fork is being made
+            remove(faulty, RUN, dry_run=False)
+        sync_store(machine, as_fork=True)
         whole = len(read(store, run=made)) > 2
         assert_has(store, made, line(range(6)) if whole else line([4, 5]))
         return faulty._number

@@ -106,16 +106,27 @@ class Onlooker:
                 ]
                 continue
             begins = self._first(run)
-            first = claims.read(self.store, RunPaths(run), begins)
-            assert first is not None
-            if first.source is not None:
-                begun = (head.revisions[0].parent, head.revisions[0].cut)
-                meant = ((first.source.run, first.source.revision), first.source.cut)
-                assert begun == meant, f"{run} should have been forked from {meant}, and is from {begun}"
+            self._check_beginning(run, head, begins)
             self._find_disputed(run, head, begins)
             for record in head.revisions:
                 kept = expected[str(run), record.number] = self._expected(run, record, begins)
                 self._compare(run, record, head, kept, begins)
+
+    def _check_beginning(self, run: RunRef, head: View, begins: int) -> None:
+        """See that a fork was forked from where its first claim says; a sync that is made again has the same nonce."""
+        paths = RunPaths(run)
+        first = claims.read(self.store, paths, begins)
+        assert first is not None
+        if first.source is None:
+            return
+        attempts = [claims.read(self.store, paths, n) for n in range(begins, claims.count(self.store, paths))]
+        begun = (head.revisions[0].parent, head.revisions[0].cut)
+        meant = [
+            (None, None) if one.source is None else ((one.source.run, one.source.revision), one.source.cut)
+            for one in attempts
+            if one is not None and one.nonce == first.nonce
+        ]
+        assert begun in meant, f"{run} should have been forked from {meant}, and is from {begun}"
 
     def _first(self, run: RunRef) -> int:
         """Return the number of the first claim of a run; another of that name may have been removed before."""
@@ -144,15 +155,20 @@ class Onlooker:
         lost = {i for i in theirs if run not in truth.gone and (run, logged[i].revision) not in truth.removed}
         lost -= found
         if built_on is not None and not removed and (absent := built_on - found):
-            lost |= absent & (truth.acknowledged | self._all(run))  # else it had built on what never was
-        # Events beyond the last step may stay out where they are in the run: it may have had to be cut there.
-        late = {i for i in lost if logged[i].stream == "events" and self._clock(i) >= (view.revisions[0].cut or 0)}
-        lost -= late
-        if late:
+            lost |= absent & (truth.acknowledged | self._all(run).keys())  # else it had built on what never was
+        if late := self._late(lost, run, view.revisions[0].cut or 0):
             truth.seen["late events that stay in the run"] += 1
-            lost |= late - self._all(run)
+            lost -= late
         truth.lost += len(lost)
         assert not lost, f"{fork}: rows {sorted(lost)} of the writer that it was made of are lost"
+
+    def _late(self, rows: set[int], run: RunRef, cut: int) -> set[int]:
+        """Return the events from a cut on: they may stay where they are, in a run if that is not removed."""
+        events = {i for i in rows if self.truth.logged[i].stream == "events"}
+        clocks = {i: self._clock(i) for i in events if self.truth.logged[i].run in self.truth.gone}
+        for each in {run, *(self.truth.logged[i].run for i in events)} if events else ():
+            clocks |= self._all(each)
+        return {i for i in events if clocks.get(i, -1) >= cut}
 
     def check_copy(self, elsewhere: Storage, child: RunRef, parent: Position, known: set[int]) -> None:
         """See that a copy has those of some rows that the run has which it is a copy of, unless these were removed."""
@@ -197,13 +213,13 @@ class Onlooker:
         numbers = self.revisions.get(nonce, ())
         return run in self.truth.gone or any((run, number) in self.truth.removed for number in numbers)
 
-    def _all(self, run: RunRef) -> set[int]:
-        """Return the rows of all revisions of a run."""
-        found: set[int] = set()
+    def _all(self, run: RunRef) -> dict[int, int]:
+        """Return the rows of all revisions of a run, and their clocks."""
+        found: dict[int, int] = {}
         with contextlib.suppress(RunNotFoundError):
             for record in resolve(self.store, run).revisions:
                 with contextlib.suppress(RunNotFoundError):
-                    found.update(i for i, _ in self._ids(self.store, resolve(self.store, run, record.number)))
+                    found.update(self._ids(self.store, resolve(self.store, run, record.number)))
         return found
 
     def _find_disputed(self, run: RunRef, head: View, begins: int) -> None:

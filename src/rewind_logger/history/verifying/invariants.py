@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import documents, names
-from rewind_logger.format.documents import Base
+from rewind_logger.format.documents import Base, Source
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history.verifying.documents import Run, Term
 from rewind_logger.history.verifying.look import RESTORE, Look, Shown
@@ -188,23 +188,25 @@ def _continues(before: Sequence[Entry], built_on: Sequence[Entry]) -> bool:
 def _check_fork(look: Look, run: Run, head: Base) -> None:
     """See that a fork begins where its first claim says, and that its parent knows of it."""
     first = run.terms.get(run.first)
-    source = first.claim.source if first is not None and first.claim is not None else None
-    if source is None:
+    claim = first.claim if first is not None else None
+    if first is None or claim is None:
         return
-    assert first is not None and first.claim is not None
+    # A sync that was killed is made again by one of the same nonce, which may find that its parent was removed.
+    claims = (term.claim for term in run.terms.values())
+    attempts = {_beginning(one.source): one.source for one in claims if one is not None and one.nonce == claim.nonce}
     record = head.revisions[0]
-    parent = source.run if source.store is None else f"{source.store}/{source.run}"
-    if (record.parent, record.cut) != ((parent, source.revision), source.cut):
+    if claim.source is not None and (record.parent, record.cut) not in attempts:
         look.wrong(
             names.base(first.folder),
-            f"It was to be forked from {source}, and was from {record.parent} cut at {record.cut}.",
+            f"It was to be forked from {claim.source}, and was from {record.parent} cut at {record.cut}.",
             f"{run.ref} begins with other rows than it should",
             "Report it as a bug.",
         )
-    if source.store is not None:
+    source = attempts.get((record.parent, record.cut), claim.source)
+    if source is None or source.store is not None:
         return
     paths = RunPaths(RunRef.split(source.run))
-    pin = paths.pin(first.claim.nonce)
+    pin = paths.pin(claim.nonce)
     try:
         data = look.storage.read(pin)
     except FileNotFoundError:
@@ -226,6 +228,14 @@ def _check_fork(look: Look, run: Run, head: Base) -> None:
             RESTORE,
             harm="risk",
         )
+
+
+def _beginning(source: Source | None) -> tuple[tuple[str, int] | None, int | None]:
+    """Return what a fork's first revision says of where it was forked from."""
+    if source is None:
+        return None, None
+    parent = source.run if source.store is None else f"{source.store}/{source.run}"
+    return (parent, source.revision), source.cut
 
 
 def _what_is_read_by(run: Run, term: Term) -> str:
