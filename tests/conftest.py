@@ -26,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Figures(), "figures")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, which are those that are given the most time: no process ends with one alone."""
+    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
+
+
 @pytest.fixture(autouse=True)
 def memory_is_forgotten() -> Iterator[None]:
     """Empty `memory://` after each test: to list a folder of it takes a look at every object of the process."""
