@@ -61,6 +61,31 @@ def test_segments_that_were_put_together_go_and_the_rows_stay(store: Clocked) ->
     assert read(store) == line(range(9))
 
 
+@pytest.mark.parametrize("what", ["damaged", "gone"])
+def test_what_a_segment_was_put_together_from_stays_where_that_cannot_be_read(what: str, store: Clocked) -> None:
+    """It is read in its place until the other was removed, or restored."""
+    writer = opened(store)
+    flushes(writer, range(9))
+    end(writer)
+    folder = resolve(store, RUN).folder
+    path = f"{names.group(folder, 'metrics', 0)}/000000000-000000008_0_8.parquet"
+    data = store.read(path)
+    store.put(path, data[:-1])
+    if what == "gone":
+        store.delete(path)  # as the report of `verify` says
+    store.time += 8 * DAY
+    kept = {name for name in segments_of(store) if name.partition("_")[0][-1] in "258" and name[:9] != name[10:19]}
+    done = swept(store)
+    assert [path in note for note in done.notes] == ([True] if what == "damaged" else [])
+    assert set(segments_of(store)) >= kept - {path.rpartition("/")[2]}
+    assert read(store) == line(range(9))
+    store.put(path, data)
+    store.time += 8 * DAY
+    swept(store)
+    assert segments_of(store) == ["000000000-000000008_0_8.parquet"]
+    assert read(store) == line(range(9))
+
+
 @pytest.mark.parametrize("position", [Position(RUN, 1, None), Position(RUN, None, 9), Position(RUN, None, None)])
 def test_who_keeps_a_run_open_for_weeks_reads_its_rows_all_the_same(
     position: Position, store: Clocked, monkeypatch: pytest.MonkeyPatch

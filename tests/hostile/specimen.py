@@ -9,7 +9,7 @@ from unittest import mock
 from rewind_logger.errors import RewindError
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.documents import Alive
-from rewind_logger.history import blobs, cumulative
+from rewind_logger.history import blobs, compact, cumulative
 from rewind_logger.history.evaluation import EvaluationWriter
 from rewind_logger.history.view import resolve
 from rewind_logger.storage.base import Storage
@@ -31,7 +31,10 @@ EXPECTED: list[Line] = [
 
 def fill(storage: Storage) -> None:
     """Write the specimen."""
-    with mock.patch.multiple(cumulative, DUE_SEGMENTS=2, CLOSING_SEGMENTS=1, DUE_SHARE=0.0):
+    with (
+        mock.patch.multiple(cumulative, DUE_SEGMENTS=2, CLOSING_SEGMENTS=1, DUE_SHARE=0.0),
+        mock.patch.object(compact, "CLOSING_PARTS", 2),
+    ):
         writer = opened(storage)
         log(writer, range(4))
         writer.flush()

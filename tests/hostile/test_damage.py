@@ -19,7 +19,7 @@ from rewind_logger.history.view import resolve
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.figures import count
-from tests.history.lines import RUN, end, forked, log, opened, read, rewound
+from tests.history.lines import RUN, Line, end, forked, log, opened, read, rewound
 from tests.hostile.specimen import ARCHIVED, EXPECTED, FORK, HEAD, PLACES, fill, objects, read_all, rows_in
 
 Change = Callable[[bytes, random.Random], bytes | None]
@@ -86,9 +86,16 @@ class Specimen:
         last_claims = [f"{head.partition('/t/')[0]}/m/{head.partition('/t/')[2][:8]}.json" for head in heads]
         return what == "gone" and (path in last_claims or any(path.startswith(f"{head}s/") for head in heads))
 
+    def only_in(self, path: str) -> Line:
+        """Return the rows that an object alone holds: those of a merged segment are still in its parts."""
+        folder = path.rpartition("/")[0]
+        others = (other for other in self.objects if other != path and other.rpartition("/")[0] == folder)
+        held = {row for other in others for row in rows_in(other, self.objects[other])}
+        return [row for row in rows_in(path, self.objects[path]) if row not in held]
+
     def check(self, path: str, what: str, caplog: pytest.LogCaptureFixture) -> None:
         """See that all places read as they should, with this object changed, which the log names."""
-        lost = rows_in(path, self.objects[path])
+        lost = self.only_in(path)
         for place, found, expected in zip(PLACES, read_all(self.storage), EXPECTED, strict=True):
             needed = self.bases[place] == path
             if needed or (place[0] == FORK and self.bases[FORK, None] == path):
@@ -128,6 +135,7 @@ def test_the_specimen_is_whole(specimen: Specimen, caplog: pytest.LogCaptureFixt
     assert caplog.text == ""
     kinds = {path.rpartition("/")[2].partition(".")[0] for path in specimen.objects}
     assert {"base", "end", "alive", "evaluation"} <= kinds
+    assert any("/000000000-000000001_" in path for path in specimen.objects), "it has no merged segment"
     for part in ("/m/", "/s/metrics/", "/s/events/", "/s/console/", "/v/", "/pins/", "/summary/", "blobs/"):
         assert any(part in path for path in specimen.objects), f"it has no {part}"
 

@@ -132,7 +132,9 @@ def collect(
             readable = error
         found = roots(storage, run, limit)
         kept: list[tuple[str, str, int]] = []
-        remover.remove(Sweep(storage, found, needed(found, shared), limit, _noting(kept)).garbage())
+        sweep = Sweep(storage, found, needed(found, shared), limit, _noting(kept))
+        remover.remove(sweep.garbage())
+        notes += sweep.notes
         remover.remove(_pins(storage, run, limit))
         try:
             reading.add_segments(kept)

@@ -109,7 +109,8 @@ def read(
     Raises:
         StorageError: If the store fails for good.
 
-    A segment that is damaged or missing is named in the log, and the rest is read.
+    A segment that is damaged or missing is named in the log, and the rest is read: also its own rows, where the segments
+    that it was put together from are still there.
     """
     wanted = files(storage, view, stream, start=start, stop=stop)
     tables = [
@@ -162,11 +163,11 @@ def visible_tables(
         columns: Only these columns, with `clock` among them; None for all.
         start: Rows with clock >= start (inclusive); None from the beginning.
         stop: Rows with clock < stop (exclusive); None to the end.
-        strict: Whether a segment that is damaged or missing is an error; else it is named in the log, once, and the
-            others are read.
+        strict: Whether it is an error if a segment is damaged or missing, and what it was put together from is too;
+            else it is named in the log, once, and the others are read.
 
     Raises:
-        CorruptError: If a segment is damaged or missing, and `strict`; the message names it.
+        CorruptError: If rows are damaged or missing, and `strict`; the message names their segment.
         StorageError: If the store fails for good.
     """
     for file, source in _sources(storage, wanted, whole=keys is None and columns is None):
@@ -175,24 +176,43 @@ def visible_tables(
                 raise source
             expected = segments.identity(file.path, file.segment.name)
             table = segment.decode(source, keys=keys, columns=columns, expected=expected)
-        except FileNotFoundError as error:
-            _left_out(storage, file, "is missing", strict, error)
-        except CorruptError as error:
-            _left_out(storage, file, f"is damaged ({str(error).removesuffix('.')})", strict, error)
+        except (FileNotFoundError, CorruptError) as error:
+            parts = _in_place_of(storage, file, strict, error)
+            yield from visible_tables(
+                storage, parts, keys=keys, columns=columns, start=start, stop=stop, strict=strict
+            )
         else:
             yield file, _visible(table, file.cut, start, stop)
 
 
-def _left_out(storage: Storage, file: File, what: str, strict: bool, error: Exception) -> None:
-    """Say that a segment cannot be read, and what is lost with it; raise that if `strict`."""
+def _in_place_of(storage: Storage, file: File, strict: bool, error: FileNotFoundError | CorruptError) -> list[File]:
+    """Return what a segment that cannot be read was put together from; say so, and which rows are lost with it.
+
+    Raises:
+        CorruptError: If any are, and `strict`.
+    """
+    folder, _, stream, _, _ = file.path.rsplit("/", 4)
     name = file.segment.name
-    sentence = (
-        f"The segment {file.path} in {storage.url} {what}: its rows, of flushes {name.first} to {name.last} and steps "
-        f"{name.first_clock} to {name.last_clock}, are left out. Restore it from a backup."
-    )
-    if strict:
+    parts = []
+    if name.first < name.last:
+        parts = segments.parts(segments.list_segments(storage, folder, stream), name)
+    gaps = segments.missing(parts, name.last, name.first)
+    is_missing = isinstance(error, FileNotFoundError)
+    what = "is missing" if is_missing else f"is damaged ({str(error).removesuffix('.')})"
+    flushes = " and ".join(f"{first} to {last}" for first, last in gaps)
+    lost = f"its rows, of flushes {flushes} and steps {name.first_clock} to {name.last_clock}, are left out"
+    instead = "read from the segments that it was put together from"
+    if not gaps:
+        told = f"its rows are {instead}.{'' if is_missing else ' Delete it.'}"
+    elif parts:
+        told = f"{lost}, the others {instead}. Restore it from a backup."
+    else:
+        told = f"{lost}. Restore it from a backup."
+    sentence = f"The segment {file.path} in {storage.url} {what}: {told}"
+    if gaps and strict:
         raise CorruptError(sentence) from error
     report(sentence)
+    return [File(file.entry, names.segment(folder, stream, part.name), part, file.cut) for part in parts]
 
 
 def _sources(storage: Storage, wanted: Sequence[File], *, whole: bool) -> Iterator[tuple[File, Any]]:

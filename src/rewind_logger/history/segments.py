@@ -115,10 +115,28 @@ def cover(segments: Iterable[Segment], sealed: int | None) -> list[Segment]:
     return chosen
 
 
-def missing(chosen: Iterable[Segment], sealed: int | None) -> list[tuple[int, int]]:
-    """Return the flushes that no chosen segment holds, as inclusive ranges: flush numbers have no gaps."""
+def parts(found: Iterable[Segment], whole: SegmentName) -> list[Segment]:
+    """Choose what a merged segment was put together from, as far as that is there: to be read in its place."""
+    within = (
+        one
+        for one in found
+        if whole.first <= one.name.first
+        and one.name.last <= whole.last
+        and one.name.last - one.name.first < whole.last - whole.first
+    )
+    return cover(within, whole.last)
+
+
+def missing(chosen: Iterable[Segment], sealed: int | None, first: int = 0) -> list[tuple[int, int]]:
+    """Return the flushes that no chosen segment holds, as inclusive ranges: flush numbers have no gaps.
+
+    Args:
+        chosen: In order.
+        sealed: The last flush that has to be there (inclusive); None where the last segment tells.
+        first: The first one.
+    """
     gaps: list[tuple[int, int]] = []
-    next_flush = 0
+    next_flush = first
     for segment in chosen:
         if segment.name.first > next_flush:
             gaps.append((next_flush, segment.name.first - 1))

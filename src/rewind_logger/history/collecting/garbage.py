@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rewind_logger.format import names
+from rewind_logger.errors import CorruptError
+from rewind_logger.format import names, segment
 from rewind_logger.format.names import RunPaths, SegmentName, SnapshotName
-from rewind_logger.history import evaluation
+from rewind_logger.history import evaluation, segments
 from rewind_logger.history.collecting.needs import Need, Needs, Roots, is_old
 from rewind_logger.storage.base import Listing, ObjectInfo, Storage
 
@@ -53,15 +54,16 @@ class _Reader:
     cut: int | None
     only_old: bool
     """Whether it looked before anything young was there."""
-    next_flush: int = 0
+    chosen: SegmentName | None = None
+    """The one before."""
 
     def reads(self, name: SegmentName, old: bool) -> bool:
         """Whether this one would be chosen, the cut apart: as `segments.cover` does."""
         if (self.only_old and not old) or (self.last is not None and name.last > self.last):
             return False
-        if name.first < self.next_flush:
+        if self.chosen is not None and name.first <= self.chosen.last:
             return False
-        self.next_flush = name.last + 1
+        self.chosen = name
         return True
 
 
@@ -88,6 +90,9 @@ class Sweep:
         self._kept = kept
         self._below = below
         self._paths = RunPaths(roots.run)
+        self._readable: dict[str, bool] = {}
+        self.notes: list[str] = []
+        """What stays although it could go if all were well."""
 
     def garbage(self) -> Iterator[Garbage]:
         """Yield what can go of terms and evaluations."""
@@ -170,8 +175,24 @@ class Sweep:
                     yield Garbage(path, size, "removed runs and revisions", (folder, cut))
                 elif all(last is not None and name.last > last for last, _ in limits):
                     yield Garbage(path, size, "segments of writers that were taken over")
-                else:
+                elif all(self._is_readable(folder, stream, reader.chosen) for reader in readers):
                     yield Garbage(path, size, "superseded segments")
+                else:
+                    self._kept(path, stream, size)
+
+    def _is_readable(self, folder: str, stream: str, name: SegmentName | None) -> bool:
+        """Whether a segment that supersedes others is whole; they are read in its place if it is not."""
+        if name is None:
+            return True
+        path = names.segment(folder, stream, name)
+        if path not in self._readable:
+            try:
+                segment.decode(self._storage.read(path), expected=segments.identity(path, name))
+                self._readable[path] = True
+            except (CorruptError, FileNotFoundError) as error:
+                self._readable[path] = False
+                self.notes.append(f"What the segment {path} was put together from stays, for it is damaged: {error}")
+        return self._readable[path]
 
     def _snapshots(self, folder: str, needs: set[Need], reason: Reason) -> Iterator[Garbage]:
         at = names.snapshots(folder)

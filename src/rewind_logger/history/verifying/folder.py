@@ -133,7 +133,7 @@ def _check_group(
             what = checked.wrong
         step.segments[str(one.name)] = None if checked is None else checked.facts
         if checked is None or what is not None:
-            step.problems.append(_damaged(stream, one, path, what or ""))
+            step.problems.append(_damaged(look, stream, one, path, what or ""))
             continue
         step.rows += checked.facts[2] if checked.facts else 0
         for blob, wrong, reference in files.referred(checked.references, step):
@@ -154,7 +154,7 @@ def _lacking(stream: Stream, segment: Segment, blob: str, what: str, one: Refere
     )
 
 
-def _damaged(stream: Stream, segment: Segment, path: str, what: str) -> Problem:
+def _damaged(look: Look, stream: Stream, segment: Segment, path: str, what: str) -> Problem:
     if not stream.shown_by(segment):
         return Problem(
             path=path,
@@ -163,7 +163,28 @@ def _damaged(stream: Stream, segment: Segment, path: str, what: str) -> Problem:
             remedy="Nothing needs to be done.",
             harm="none",
         )
+    if _has_parts(look.storage, stream, segment):
+        return Problem(
+            path=path,
+            what=what,
+            cost="nothing as yet: what it was put together from is still there, and is read in its place",
+            remedy="Delete it.",
+            harm="risk",
+        )
     return Problem(path=path, what=what, cost=stream.cost_of(segment), remedy=RESTORE)
+
+
+def _has_parts(storage: Storage, stream: Stream, segment: Segment) -> bool:
+    """Whether what a segment was put together from can be read."""
+    parts = segments.parts(stream.found, segment.name)
+    if not parts or segments.missing(parts, segment.name.last, segment.name.first):
+        return False
+    for part in parts:
+        path = stream.path_of(part)
+        body = storage.read_each([path])[0]
+        if not isinstance(body, bytes) or check_segment(body, path, part.name).wrong is not None:
+            return False
+    return True
 
 
 def _check_covers(look: Look, stream: Stream, facts: Mapping[str, Facts | None]) -> None:
