@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger.history import compact, store_clock, writer
+from rewind_logger.history import compact, recovery, store_clock, writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
@@ -46,6 +46,12 @@ def storage(request: pytest.FixtureRequest) -> Storage:
 def machine(memory: MemoryStorage, tmp_path: Path) -> Machine:
     """A machine with a disk of its own, and the store `memory`."""
     return Machine(memory, tmp_path / "disk")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In most tests who brings in a journal and who opens the run meanwhile are steps of one thread."""
+    monkeypatch.setattr(recovery, "WAIT_S", 0.0)
 
 
 @pytest.fixture

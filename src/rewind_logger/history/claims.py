@@ -121,6 +121,18 @@ class Life:
     """The number of its first claim, or of the one that would be."""
     head: Base | None
     """The newest base; None where it has none."""
+    existing: int
+    """How many claims there were, and so the number of the next."""
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the last claim has no base: somebody is opening the run, or was cut short."""
+        return self.existing > (self.first if self.head is None else self.head.number + 1)
+
+
+def now(storage: Storage, run: RunRef) -> Life:
+    """Look up what the claims of a run come to that there are; the same errors as those of `life`."""
+    return life(storage, run, count(storage, RunPaths(run)))
 
 
 def newest_base(storage: Storage, run: RunRef, below: int) -> Base | None:
@@ -139,11 +151,11 @@ def life(storage: Storage, run: RunRef, below: int) -> Life:
     """
     for found in bases(storage, run, below):
         if isinstance(found, Aside):
-            return Life(found.base.begun, found.base)
+            return Life(found.base.begun, found.base, below)
         if isinstance(found, CorruptError):
             raise found
-        return Life(found.begun, found)
-    return Life(_after_removal(storage, RunPaths(run), below), None)
+        return Life(found.begun, found, below)
+    return Life(_after_removal(storage, RunPaths(run), below), None, below)
 
 
 def _after_removal(storage: Storage, paths: RunPaths, below: int) -> int:

@@ -6,17 +6,23 @@ without the others, whose rows are kept and can be forked (`sync`).
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+import socket
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rewind_logger.errors import CorruptError
+from rewind_logger.errors import CorruptError, FencedError
 from rewind_logger.format.documents import Base, Recovery
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
+from rewind_logger.history.claims import Life
+from rewind_logger.history.journals import locks
 from rewind_logger.history.journals.abandoned import Abandoned, abandoned
 from rewind_logger.history.journals.part import Batch
+from rewind_logger.history.journals.place import OWNER
 from rewind_logger.history.journals.roots import further_roots, journal_root
 from rewind_logger.history.opening import OpenRequest, build, new_claim, nothing, now_ms, publish
 from rewind_logger.history.rescue import sync_command
@@ -26,13 +32,16 @@ from rewind_logger.history.view import View, of_base
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import OPENING_CLOCK, RevisionRecord, RunRef
 
+WAIT_S = 60.0
+"""How long an opening waits for another process that is bringing in the rows of a killed writer."""
+
 
 class Recovered(NamedTuple):
     """What became of a journal."""
 
-    state: Literal["brought in", "empty", "kept", "unsettled"]
+    state: Literal["brought in", "empty", "kept", "unsettled", "overtaken"]
     """Its rows came into the run; all of them were there; the run went on without them; or they may be there, and it is
-    not known yet: somebody is opening the run."""
+    not known yet: somebody is opening the run; or that began after one had looked."""
     rows: int
     """How many were missing in the run."""
 
@@ -63,24 +72,45 @@ def recover(
         Sentences for people: what was brought in, what was not and where it is kept.
     """
     notes = []
-    with abandoned(root, *further_roots(storage, run)) as found:
+    roots = [root, *further_roots(storage, run)]
+    with abandoned(*roots, wait_s=WAIT_S if opening else 0.0) as found:
         if not found:
             return []
-        head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
+        last = claims.now(storage, run).head
+        held = {one.nonce for one in found}
         # That of the last writer first: what is replayed ends its term, and with it the right of its rows to be there.
-        for one in sorted(found, key=lambda one: not is_last_writers(one, head)):
+        for one in sorted(found, key=lambda one: not is_last_writers(one, last)):
             if is_elsewhere(storage, run, one):
                 continue
-            head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
-            gone = head is None and claims.was_removed(storage, run, one.claimed)
-            if head is None and begin and one.has_steps() and not gone:
-                head = begin_with(storage, run, one)
-            if head is None or not (opening or is_last_writers(one, head)):
-                continue  # logged before the run was first opened, or not to be looked at
-            note = _note(storage, one, recover_one(storage, run, head, one))
+            while (recovered := _recover(storage, run, roots, held, one, opening, begin)).state == "overtaken":
+                pass  # who opens the run takes it over from whoever came between
+            note = _note(storage, one, recovered)
             if note is not None:
                 notes.append(note)
     return notes
+
+
+def _recover(
+    storage: Storage,
+    run: RunRef,
+    roots: Iterable[Path | None],
+    held: Collection[str],
+    one: Abandoned,
+    opening: bool,
+    begin: bool,
+) -> Recovered:
+    """Bring in the rows of one journal, unless it has nothing to do with what is opened or forked."""
+    life = claims.now(storage, run)
+    if life.head is None:
+        # What has no steps was logged before the run is first opened, and belongs to that opening.
+        can_begin = begin and one.has_steps() and not claims.was_removed(storage, run, one.claimed)
+        if not can_begin or was_to_be_a_fork(storage, run, life) or begin_with(storage, run, life, one) is None:
+            return Recovered("unsettled", 0)
+        life = claims.now(storage, run)
+    if not opening and not (is_last_writers(one, life.head) and is_over(storage, run, life, one, held, roots)):
+        return Recovered("unsettled", 0)
+    recovered = recover_one(storage, run, life, one)
+    return Recovered("unsettled", 0) if recovered.state == "overtaken" and not opening else recovered
 
 
 def _note(storage: Storage, one: Abandoned, recovered: Recovered) -> str | None:
@@ -95,77 +125,137 @@ def _note(storage: Storage, one: Abandoned, recovered: Recovered) -> str | None:
     return None
 
 
-def recover_one(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> Recovered:
-    """Bring in the rows of one journal if they belong to the head; remove it if nothing of it is missing then."""
-    state, rows = look(storage, run, head, one)
-    if state == "empty" and claims.count(storage, RunPaths(run)) > head.number + 1:
+def recover_one(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Recovered:
+    """Bring in the rows of one journal if they belong to the head; remove it if nothing of it is missing then.
+
+    Whoever opens the run after one has looked keeps it: the rows come in under the very next claim, or not at all.
+    """
+    assert life.head is not None
+    state, rows = look(storage, run, life.head, one)
+    if state == "empty" and claims.count(storage, RunPaths(run)) > life.head.number + 1:
         # Who made that claim may have looked before the last rows came, and seal the term without them.
         return Recovered("unsettled", 0)
-    if state == "kept" or (state == "brought in" and not _replay(storage, run, one)):
-        return Recovered("kept", rows)
-    one.remove()
+    if state == "brought in":
+        state = _replay(storage, run, life, one)
+    if state in ("brought in", "empty"):
+        one.remove()
     return Recovered(state, rows)
 
 
 def look(storage: Storage, run: RunRef, head: Base, one: Abandoned) -> Recovered:
-    """Say what `recover_one` would do; nothing changes."""
+    """Say what `recover_one` would do; nothing changes in the store."""
     recovery, belongs = _state(one, head, of_base(storage, run, head))
     rows = count(missing(one.batches(recovery.start), recovery.first))
     return Recovered(("brought in" if belongs else "kept") if rows else "empty", rows)
 
 
-def begin_with(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
+def was_to_be_a_fork(storage: Storage, run: RunRef, life: Life) -> bool:
+    """Say whether a run without a base was to be a fork: whoever opens it as such completes it."""
+    first = claims.first_of(storage, RunPaths(run), life.first, life.existing)
+    return first is not None and first.source is not None
+
+
+def begin_with(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Base | None:
     """Begin a run that nobody has opened yet, such that what follows takes the rows of a journal.
 
     Returns:
-        The base of its first term, or of its newest, if somebody opened it meanwhile; None if it was to be a fork, or
-        if somebody else opens it at this moment.
+        The base of its first term, or of its newest, if somebody opened it meanwhile; None if somebody else opens it at
+        this moment.
     """
     paths = RunPaths(run)
-    n = claims.count(storage, paths)
-    life = claims.life(storage, run, n)
-    if life.head is not None:
-        return life.head
-    begun = life.first
-    first = claims.first_of(storage, paths, begun, n)
-    if first is not None and first.source is not None:
-        return None
+    n = life.existing
     nonce = secrets.token_hex(8)
-    reason = f"rows of the journal {one.nonce}"
-    if not claims.take(storage, paths, new_claim(nonce, "recovered", reason), n):
+    if not claims.take(storage, paths, new_claim(nonce, "recovered", _reason(one)), n):
         return None
     # Only now is it certain: who had made the last claim may have put its base since, and logged.
     head = claims.newest_base(storage, run, n)
     if head is not None:
         return head
-    record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=reason)
+    record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=_reason(one))
     recovery = Recovery(nonce=one.nonce, first={}, start=0)
-    opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery, begun=begun)
-    publish(storage, opened, None)
+    opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery, begun=life.first)
+    try:
+        publish(storage, opened, None)
+    except FencedError:
+        return None
     return opened.base
 
 
-def _replay(storage: Storage, run: RunRef, one: Abandoned) -> bool:
-    """Open a term without a cut and flush the rows there; False if another writer came between."""
-    paths = RunPaths(run)
+def _replay(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Literal["brought in", "kept", "overtaken"]:
+    """Open a term without a cut and flush the rows there."""
+    n = life.existing
     nonce = secrets.token_hex(8)
-    n = claims.count(storage, paths)
-    if not claims.take(storage, paths, new_claim(nonce, "recovered", f"rows of the journal {one.nonce}"), n):
-        return False
+    if not claims.take(storage, RunPaths(run), new_claim(nonce, "recovered", _reason(one)), n):
+        return "overtaken"
     # Only now: the last request of a killed writer may have been on its way, and have come through meanwhile.
     head = claims.newest_base(storage, run, n)
     if head is None:  # it was removed
-        return False
+        return "kept"
     view = of_base(storage, run, head)
     recovery, belongs = _state(one, head, view)
     if not belongs:
-        return False
+        return "kept"
     opened = build(run, "recovered", n, nonce, view, view.next_step, head.revisions, None, recovery, begun=head.begun)
-    publish(storage, opened, None)
-    Uploads(storage).send(one.blobs())
-    term = Term(storage, opened)
-    for batch in missing(one.batches(recovery.start), recovery.first):
-        term.flush({s: flush - recovery.first.get(s, 0) for s, flush in batch.flushes.items()}, batch.rows)
+    try:
+        publish(storage, opened, None)
+        Uploads(storage).send(one.blobs())
+        term = Term(storage, opened)
+        for batch in missing(one.batches(recovery.start), recovery.first):
+            term.flush({s: flush - recovery.first.get(s, 0) for s, flush in batch.flushes.items()}, batch.rows)
+    except FencedError:
+        return "kept"  # somebody took the run over meanwhile, and goes on without the rest
+    return "brought in"
+
+
+def _reason(one: Abandoned) -> str:
+    """Return what a claim says that is made to bring in a journal, which is locked as long as that goes on."""
+    return f"rows of the journal {one.nonce}"
+
+
+def is_over(
+    storage: Storage,
+    run: RunRef,
+    life: Life,
+    one: Abandoned,
+    held: Collection[str],
+    roots: Iterable[Path | None],
+) -> bool:
+    """Say whether whoever claimed the run last is surely gone: a replay ends their turn.
+
+    Args:
+        storage: The store.
+        run: The run.
+        life: What its claims come to.
+        one: The journal that is to be replayed, which we have locked, …
+        held: … with those of these nonces.
+        roots: The folders of its journals.
+    """
+    if not life.disputed and is_last_writers(one, life.head):
+        return True  # it is this very journal
+    try:
+        claim = claims.read(storage, RunPaths(run), life.existing - 1)
+    except CorruptError:
+        return False
+    if claim is None:
+        return False
+    if (claim.kind, claim.reason) == ("recovered", _reason(one)):
+        return True  # who made it had this very journal locked, as we have now
+    if claim.host != socket.gethostname() or _is_alive(claim.pid):
+        return False
+    owners = (locks.look(root / claim.nonce / OWNER) for root in roots if root is not None)
+    return claim.nonce in held or all(owner is None or not owner[0] for owner in owners)
+
+
+def _is_alive(pid: int) -> bool:
+    """Say whether there is a process of that number, or may be."""
+    if sys.platform == "win32":
+        return True  # where a signal of number 0 is no question
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's, or a system that does not tell
     return True
 
 

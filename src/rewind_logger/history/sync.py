@@ -7,21 +7,18 @@ writer that the run went on without becomes a run of its own, if that is asked f
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rewind_logger.errors import RewindError, TransientStorageError
-from rewind_logger.format.documents import Base
-from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, recovery
-from rewind_logger.history.journals import locks, spool
+from rewind_logger.history.claims import Life
+from rewind_logger.history.journals import place, spool
 from rewind_logger.history.journals.abandoned import Abandoned, abandoned
-from rewind_logger.history.journals.place import OWNER
+from rewind_logger.history.journals.place import NOTED, RECOVERING
 from rewind_logger.history.rescue import sync_command
 from rewind_logger.history.superseded import fork, fork_of
 from rewind_logger.storage.base import Storage
@@ -137,7 +134,7 @@ class _Run:
         if not found or self.away is not None:
             return found
         try:
-            head = self._head()
+            head = claims.now(self._storage, self._run).head
         except RewindError:  # which each of them is told
             return found
         return sorted(found, key=lambda one: not recovery.is_last_writers(one, head))
@@ -149,15 +146,13 @@ class _Run:
         if recovery.is_elsewhere(self._storage, self._run, one):
             trouble = "their run was opened at another endpoint. Sync with the storage_options that were given there."
             return self._say(one.folder, "waiting", trouble=trouble)
-        head = self._head()
-        if head is None and claims.was_removed(self._storage, self._run, one.claimed):
-            return self._superseded(one, recovery.count(one.batches(0)))
-        if head is None:
-            return self._begin(one)
-        looked = recovery.look(self._storage, self._run, head, one)
+        life = claims.now(self._storage, self._run)
+        if life.head is None:
+            return self._begin(life, one)
+        looked = recovery.look(self._storage, self._run, life.head, one)
         if looked.state == "kept":
             return self._superseded(one, looked.rows)
-        if looked.state == "brought in" and not self._is_over(head, one):
+        if looked.state == "brought in" and not self._is_over(life, one):
             return self._say(
                 one.folder,
                 "waiting",
@@ -166,49 +161,36 @@ class _Run:
                 " machine, which takes it over and brings them in; or sync once the other has ended.",
             )
         if not self._dry_run:
-            looked = recovery.recover_one(self._storage, self._run, head, one)
-        if looked.state == "kept":  # somebody opened the run at this very moment
+            looked = recovery.recover_one(self._storage, self._run, life, one)
+        if looked.state == "overtaken":  # somebody opened the run at this very moment
+            return self._one(one)
+        if looked.state == "kept":
             return self._superseded(one, looked.rows)
         if looked.state == "unsettled":
             return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
         return self._say(one.folder, "brought in" if looked.rows else "nothing left", looked.rows)
 
-    def _begin(self, one: Abandoned) -> Synced:
+    def _begin(self, life: Life, one: Abandoned) -> Synced:
         """Open a run that was never opened, for the rows that were logged to it."""
         rows = recovery.count(one.batches(0))
+        if claims.was_removed(self._storage, self._run, one.claimed):  # it is not to come back by itself
+            return self._superseded(one, rows)
         if not rows:
             if not self._dry_run:
                 one.remove()
             return self._say(one.folder, "nothing left")
-        if claims.was_removed(self._storage, self._run, one.claimed):  # it is not to come back by itself
-            return self._superseded(one, rows)
+        if life.disputed and not self._is_over(life, one):
+            return self._say(one.folder, "waiting", rows, trouble=_BEING_OPENED)
+        if recovery.was_to_be_a_fork(self._storage, self._run, life):
+            trouble = "the opening of the run was cut short. Open it again as it was meant, as that fork."
+            return self._say(one.folder, "waiting", rows, trouble=trouble)
         if not self._dry_run:
-            head = recovery.begin_with(self._storage, self._run, one)
-            if head is None:
-                return self._say(
-                    one.folder,
-                    "waiting",
-                    rows,
-                    trouble="the opening of the run was cut short. Open it again as it was meant, as that fork.",
-                )
-            if not recovery.is_last_writers(one, head):
-                return self._one(one)  # somebody opened the run meanwhile
-            recovered = recovery.recover_one(self._storage, self._run, head, one)
-            if recovered.state == "kept":  # … or now
-                return self._superseded(one, recovered.rows)
+            recovery.begin_with(self._storage, self._run, life, one)
+            return self._one(one)
         return self._say(one.folder, "brought in", rows)
 
-    def _is_over(self, head: Base, one: Abandoned) -> bool:
-        """Say whether whoever opened the run last is surely gone: a replay ends their turn."""
-        if recovery.is_last_writers(one, head):
-            return True  # it is this very journal, which we have locked
-        paths = RunPaths(self._run)
-        claim = claims.read(self._storage, paths, claims.count(self._storage, paths) - 1)
-        if claim is None or claim.host != socket.gethostname() or _is_alive(claim.pid):
-            return False
-        if claim.nonce in self._held:
-            return True
-        return all((found := locks.look(root / claim.nonce / OWNER)) is None or not found[0] for root in self._roots)
+    def _is_over(self, life: Life, one: Abandoned) -> bool:
+        return recovery.is_over(self._storage, self._run, life, one, self._held, self._roots)
 
     def _superseded(self, one: Abandoned, rows: int) -> Synced:
         child = fork_of(self._run, one.nonce)
@@ -221,16 +203,18 @@ class _Run:
             trouble = f"There is another run {child}, which is no fork of these rows."
             return self._say(one.folder, "failed", trouble=trouble)
         if recovery.is_last_writers(one, head):
-            recovered = recovery.recover_one(self._storage, child, head, one)
+            life = claims.now(self._storage, child)
+            if not recovery.is_over(self._storage, child, life, one, self._held, self._roots):
+                return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
+            recovered = recovery.recover_one(self._storage, child, life, one)
+            if recovered.state == "overtaken":
+                return self._superseded(one, rows)
             if recovered.state == "unsettled":
                 return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
             if recovered.state != "kept":
                 return self._say(one.folder, "forked", recovered.rows, child)
         trouble = f"Run {child} was opened before it had all its rows, and went on without."
         return self._say(one.folder, "failed", trouble=trouble)
-
-    def _head(self) -> Base | None:
-        return claims.newest_base(self._storage, self._run, claims.count(self._storage, RunPaths(self._run)))
 
     def _say_away(self, one: Abandoned) -> Synced:
         return self._say(one.folder, "failed", trouble=str(self.away))
@@ -249,19 +233,6 @@ class _Run:
 
 
 def _written(journal: list[Path]) -> float:
-    """Return when a journal was last written, in seconds since 1970."""
-    files = [path for folder in journal for path in (folder, *folder.iterdir())]
+    """Return when the writer of a journal last wrote to it, in seconds since 1970."""
+    files = [path for folder in journal for path in place.files(folder) if path.name not in (NOTED, RECOVERING)]
     return max((path.stat().st_mtime for path in files), default=0.0)
-
-
-def _is_alive(pid: int) -> bool:
-    """Say whether there is a process of that number, or may be."""
-    if sys.platform == "win32":
-        return True  # where a signal of number 0 is no question
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # somebody else's, or a system that does not tell
-    return True

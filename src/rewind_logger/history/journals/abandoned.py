@@ -7,20 +7,23 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewind_logger.errors import CorruptError, FormatVersionError
+from rewind_logger.errors import CorruptError, FormatVersionError, TransientStorageError
 from rewind_logger.format.version import check_version
 from rewind_logger.history.journals import locks, place
-from rewind_logger.history.journals.part import Batch, parse_part
-from rewind_logger.history.journals.place import BLOB, CLAIMED, NOTED, OWNER, PART
+from rewind_logger.history.journals.part import PASSING, Batch, parse_part
+from rewind_logger.history.journals.place import BLOB, CLAIMED, NOTED, OWNER, PART, RECOVERING
 from rewind_logger.storage import within
 from rewind_logger.types import OPENING_CLOCK
 
 LOG = logging.getLogger("rewind_logger")
+
+_LOOK_AGAIN_S = 0.05
 
 
 @dataclass(slots=True)
@@ -56,12 +59,15 @@ class Abandoned:
 
         Args:
             start: The clock of rows that were logged before theirs was known.
+
+        Raises:
+            TransientStorageError: If a part cannot be read now, but may be later.
         """
-        for name in self._names():
-            paths = self._paths(name)
+        for paths in self._parts():
             try:
                 batch = parse_part(start, *[path.read_bytes() for path in paths], steps_given=self._steps_given())
             except (CorruptError, OSError) as error:
+                _raise_if_passing(error, paths)
                 self._say_damaged(paths, f"its rows are left out. {error}")
             else:
                 if batch.damaged:
@@ -100,26 +106,28 @@ class Abandoned:
         """Say whether steps were given while the run was not open, as the parts from before its opening tell."""
         if self._given is None:
             self._given = False
-            for name in self._names():
+            for paths in self._parts():
                 try:
-                    batch = parse_part(0, *[path.read_bytes() for path in self._paths(name)])
-                except (CorruptError, OSError):
+                    batch = parse_part(0, *[path.read_bytes() for path in paths])
+                except (CorruptError, OSError) as error:
+                    _raise_if_passing(error, paths)
                     continue
                 self._given = batch.steps_given
                 if batch.steps_given or not batch.unopened:
                     break
         return self._given
 
-    def _names(self) -> list[str]:
-        return sorted({path.name for path in self._files() if PART.fullmatch(path.name)})
-
-    def _paths(self, name: str) -> list[Path]:
-        return [folder / name for folder in self.folders if within.is_file(folder / name)]
+    def _parts(self) -> list[list[Path]]:
+        """Return the parts in order, of each its files in the order of the folders."""
+        found: dict[str, list[Path]] = {}
+        for path in self._files():
+            if PART.fullmatch(path.name):
+                found.setdefault(path.name, []).append(path)
+        return [found[name] for name in sorted(found)]
 
     def _files(self) -> Iterator[Path]:
-        """Yield its files; no links, for a store may come from somebody else, and no pipes."""
         for folder in self.folders:
-            yield from filter(within.is_file, folder.iterdir())
+            yield from place.files(folder)
 
     def _say_damaged(self, paths: list[Path], what: str) -> None:
         if self.damaged.isdisjoint(paths):
@@ -127,13 +135,21 @@ class Abandoned:
         self.damaged.update(paths)
 
 
+def _raise_if_passing(error: Exception, paths: list[Path]) -> None:
+    """Do not take what is wrong with the process for what is wrong with a file."""
+    if isinstance(error, OSError) and error.errno in PASSING:
+        raise TransientStorageError(f"The journal part {paths[0]} cannot be read now: {error}") from error
+
+
 @contextlib.contextmanager
-def abandoned(*roots: Path | None) -> Iterator[list[Abandoned]]:
+def abandoned(*roots: Path | None, wait_s: float = 0.0) -> Iterator[list[Abandoned]]:
     """Give the journals of a run whose writers are gone, oldest first, locked as long as the context lasts.
 
     Args:
         roots: The folders that they may be in; one journal may be in several.
+        wait_s: How many seconds to wait at most for others who have locked one as this does.
     """
+    deadline = time.monotonic() + wait_s
     held: list[tuple[int, Path]] = []
     found: dict[str, Abandoned] = {}
     created: dict[str, int] = {}
@@ -141,12 +157,16 @@ def abandoned(*roots: Path | None) -> Iterator[list[Abandoned]]:
     try:
         for folder in (folder for root in roots for folder in folders(root)):
             owner = folder / OWNER
+            if not within.is_file(owner):  # no journal; or a link or a pipe, which nobody opens
+                continue
             try:
-                fd = locks.acquire(owner, create=False)
+                fd = _acquire(owner, deadline)
                 if fd is None:
                     passed_by.add(folder.name)  # its writer lives
                     continue
                 held.append((fd, owner))
+                with contextlib.suppress(OSError):
+                    (folder / RECOVERING).touch()
                 about = _about(fd, folder)
                 if about is None:
                     passed_by.add(folder.name)
@@ -165,7 +185,27 @@ def abandoned(*roots: Path | None) -> Iterator[list[Abandoned]]:
         yield [found[nonce] for nonce in sorted(found.keys() - passed_by, key=created.__getitem__)]
     finally:
         for fd, path in held:
+            with contextlib.suppress(OSError):
+                path.with_name(RECOVERING).unlink()
             locks.release(fd, path)
+
+
+def _acquire(owner: Path, deadline: float) -> int | None:
+    """Lock a journal; None if it stays locked, by its writer, or beyond a deadline on the monotonic clock."""
+    waiting = False
+    while (fd := locks.acquire(owner, create=False)) is None:
+        # What one who was killed left of this is seen only while the journal is locked: by another one like him.
+        if not within.is_file(owner.with_name(RECOVERING)):
+            return None
+        if time.monotonic() >= deadline:
+            if waiting:
+                LOG.warning("The rows of the journal %s are still being brought in: waiting no longer.", owner.parent)
+            return None
+        if not waiting:
+            LOG.warning("Waiting for another process, which is bringing in the rows of the journal %s.", owner.parent)
+            waiting = True
+        time.sleep(_LOOK_AGAIN_S)
+    return fd
 
 
 def folders(root: Path | None) -> list[Path]:

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from rewind_logger.storage import within
 from rewind_logger.storage.descriptor import open_file
 
 _held: dict[str, int] = {}
@@ -91,6 +92,8 @@ def look(path: Path) -> tuple[bool, bytes] | None:
     with _guard:
         if os.path.realpath(path) in _held:
             return True, b""
+        if not within.is_file(path):  # to open a pipe would wait for ever
+            return None
         try:
             fd = open_file(path, os.O_RDONLY)
         except OSError:

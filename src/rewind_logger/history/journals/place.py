@@ -15,6 +15,7 @@ from typing import Any
 
 from rewind_logger.format import frames
 from rewind_logger.history.journals import locks
+from rewind_logger.storage import within
 from rewind_logger.storage.descriptor import open_file
 
 PART = re.compile(r"([0-9]{9,})\.part")
@@ -23,6 +24,8 @@ BLOB = re.compile(r"([0-9a-f]{64})\.blob")
 _HALF = re.compile(rf"{BLOB.pattern}\.tmp|journal\.json\.new")
 OWNER = "journal.json"
 NOTED = "noted"
+RECOVERING = "recovering"
+"""Beside the other files while somebody who is not its writer has a journal locked."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -163,6 +166,21 @@ class Place:
             locks.release(fd, self.folder / OWNER)
 
 
+def files(folder: Path) -> list[Path]:
+    """Return the files of a journal that may be read, in order: whoever looks into one that is not its own asks here.
+
+    No links, for a store may come from somebody else; and no pipes, for to open one waits for ever. Nothing where there
+    is no folder, or no more.
+
+    Raises:
+        OSError: If it cannot be looked into.
+    """
+    try:
+        return sorted(filter(within.is_file, folder.iterdir()))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def _make(folder: Path) -> None:
     """Make a folder; the writer of the last journal beside it may be removing the one above at this very moment."""
     for attempt in range(3):
@@ -180,16 +198,17 @@ def remove(folder: Path, keep: Collection[Path] = ()) -> None:
 
     Args:
         folder: The journal, which is locked: nobody may look at it while it goes.
-        keep: Files of it that stay, and the folder with them, and the blobs that they may refer to.
+        keep: Files of it that stay, and the folder with them, and the blobs that they may refer to. It is no journal
+            any more, which somebody would bring in once more.
     """
     kinds = (PART, CLAIMED) if keep else (PART, CLAIMED, BLOB, _HALF)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path not in keep and any(kind.fullmatch(path.name) for kind in kinds):
                 path.unlink()
+        for name in (NOTED, RECOVERING, OWNER):
+            (folder / name).unlink(missing_ok=True)
         if not keep:
-            for name in (NOTED, OWNER):
-                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
             folder.parent.rmdir()  # only if this was the last one
             folder.parent.parent.rmdir()  # only if the run was never opened

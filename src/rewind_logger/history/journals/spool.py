@@ -12,6 +12,7 @@ from rewind_logger.format.run_names import is_name
 from rewind_logger.history.journals import locks
 from rewind_logger.history.journals.place import OWNER
 from rewind_logger.history.journals.roots import spool_folders, spool_root, temporary_root
+from rewind_logger.storage import within
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
@@ -36,7 +37,7 @@ def journals(*roots: Path) -> list[Path]:
     found: dict[str, Path] = {}
     for root in roots:
         try:
-            found = {path.name: path for path in root.iterdir() if (path / OWNER).is_file()} | found
+            found = {path.name: path for path in root.iterdir() if within.is_file(path / OWNER)} | found
         except OSError:
             continue
     return sorted(found.values())
