@@ -21,9 +21,11 @@ from rewind_logger.format.frames import (
     encode_row,
     frame,
     frame_values,
+    is_damaged,
     read_frames,
 )
 from rewind_logger.types import Row, Scalar
+from tests.figures import count
 from tests.format.strategies import INT64, VALUES, exact_rows
 
 PAYLOADS = st.lists(st.binary(min_size=1, max_size=30), max_size=6)
@@ -65,6 +67,76 @@ def test_a_damaged_bit_anywhere_ends_the_journal_before_its_frame(payloads: list
     found, size = read_frames(b"".join([*frames[:hit], bytes(damaged), *frames[hit + 1 :]]))
     assert found == payloads[:hit]
     assert size == sum(map(len, frames[:hit]))
+
+
+@given(PAYLOADS, st.binary(min_size=1, max_size=30))
+def test_a_torn_frame_is_no_damage(payloads: list[bytes], torn: bytes) -> None:
+    whole = b"".join(map(frame, payloads))
+    for cut in range(len(torn) + 8):
+        assert not is_damaged(whole + frame(torn)[:cut], len(whole))
+
+
+@given(PAYLOADS.filter(bool), st.data())
+def test_a_wrong_bit_is_damage_whatever_follows(payloads: list[bytes], data: st.DataObject) -> None:
+    """In a length too, which then may go beyond the data as that of a torn frame does."""
+    frames = [frame(payload) for payload in payloads]
+    hit = data.draw(st.integers(0, len(frames) - 1))
+    at, bit = data.draw(st.integers(0, len(frames[hit]) - 1) | st.integers(0, 3)), data.draw(st.integers(0, 7))
+    damaged = bytearray(frames[hit])
+    damaged[at] ^= 1 << bit
+    behind = data.draw(st.sampled_from([b"", bytes(50), frame(b"torn")[:-1], frame(b"torn")[:9]]))
+    content = b"".join([*frames[:hit], bytes(damaged), *frames[hit + 1 :], behind])
+    count("bytes flipped")
+    assert is_damaged(content, read_frames(content)[1])
+
+
+ROWS = st.lists(
+    st.builds(encode_row, NATURAL, NATURAL, st.none() | INT64, st.none() | INT64, INT64, VALUES | st.lists(st.floats()))
+    | st.builds(encode_keys, st.integers(0, 6), st.lists(st.text(max_size=3)))
+    | st.just(encode_header({"flush": {"metrics": 0}})),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(ROWS, st.integers(0, 3), st.binary(max_size=12))
+def test_a_length_that_is_wrong_in_any_way_is_damage_if_frames_of_ours_follow(
+    payloads: list[bytes], hit: int, behind: bytes
+) -> None:
+    """Or if its frame is the last; of others nothing tells that they were not torn."""
+    frames = [frame(payload) for payload in payloads]
+    hit %= len(frames)
+    behind = behind if hit < len(frames) - 1 else b""
+    for length in (len(frames[hit]) ^ 0x0F0F0F, 1 << 20, MAX_PAYLOAD, 2**32 - 1):
+        damaged = struct.pack("<I", length) + frames[hit][4:]
+        content = b"".join([*frames[:hit], damaged, *frames[hit + 1 :], behind])
+        count("bytes flipped")
+        assert is_damaged(content, read_frames(content)[1])
+
+
+def test_a_frame_of_ours_is_found_at_any_place_behind() -> None:
+    head = struct.pack("<II", MAX_PAYLOAD, 7)
+    row, keys = encode_row(0, 0, 0, None, 0, {"a": 1.0}), encode_keys(0, ["a"])
+    for payload in (row, keys, encode_header({"flush": {}}), encode_row(0, 0, 0, None, 0, [1.0])):
+        for fill in (b"\x00", b"\x96", b"\x92", b"\x81\xa5flush", b"\xcb"):
+            for distance in range(30):
+                assert is_damaged(head + (fill * 30)[:distance] + frame(payload), 0)
+                assert not is_damaged(head + (fill * 30)[:distance] + frame(payload)[:-1], 0)
+
+
+def test_what_is_made_of_heads_alone_is_not_checked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them could be a frame of half a MiB: checked against all that, some megabytes would take minutes."""
+    checked = 0
+
+    def crc32(data: memoryview, value: int = 0) -> int:
+        nonlocal checked
+        checked += len(data)
+        return 1
+
+    monkeypatch.setattr("rewind_logger.format.frames._crc32", crc32)
+    content = struct.pack("<II", MAX_PAYLOAD, 7) + (struct.pack("<II", 1 << 19, 7) + b"\x96\x80") * (1 << 18)
+    assert not is_damaged(content, 0)
+    assert (1 << 30) - (1 << 19) <= checked <= (1 << 30) + len(content)
 
 
 def test_zeros_at_the_end_are_no_frames() -> None:

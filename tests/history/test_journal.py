@@ -18,12 +18,15 @@ from pathlib import Path
 import pytest
 
 from rewind_logger.errors import StorageError, TransientStorageError
+from rewind_logger.format import frames
 from rewind_logger.history.journals import locks, roots
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.faults import Fault, FaultyStorage, every
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
+from tests.figures import count
 from tests.history.lines import RUN, end, line, log, opened, read
 from tests.history.machine import BROUGHT_IN, Machine, die, journals
 
@@ -78,18 +81,71 @@ def test_nothing_behind_a_damaged_byte_is_made_up(machine: Machine, memory: Memo
     [part] = folder.glob("*.part")
     data = part.read_bytes()
     ends = whole_frames(data)
-    for hit in range(ends[0], len(data)):
-        run = RunRef("p", f"hit{hit}")
+    for at in range(ends[0], len(data)):
+        run = RunRef("p", f"hit{at}")
         writer = opened(machine, run)
         log(writer, [0])
         die(writer)
         [damaged] = [path for folder in journals(machine, run) for path in folder.glob("*.part")]
-        damaged.write_bytes(data[:hit] + bytes([data[hit] ^ 0x55]) + data[hit + 1 :])
+        damaged.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
         die(opened(machine, run))
         found = read(memory, run=run)
-        before = sum(hit >= ends[i] for i in (1, 3, 4))
-        assert found[:before] == line(range(before)), f"hit at byte {hit}: the rows before it are whole"
+        before = sum(at >= ends[i] for i in (1, 3, 4))
+        assert found[:before] == line(range(before)), f"hit at byte {at}: the rows before it are whole"
         assert set(found) <= set(line(range(3)))
+
+
+def hit(data: bytes, bit: int) -> bytes:
+    """Turn one bit around."""
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [b"", bytes(100), frames.frame(b"\x96torn")[:-1]],
+    ids=["at the end", "before zeros", "before a torn write"],
+)
+def test_no_wrong_bit_of_a_part_is_taken_for_a_torn_write(machine: Machine, behind: bytes) -> None:
+    """Not in a length either, which then may go beyond the end of the file as that of a torn write does."""
+    [part] = left_behind(machine, rows=6).glob("*.part")
+    data = part.read_bytes()
+    ends = whole_frames(data)  # a header, a row, keys, five rows
+    assert len(ends) == 8 and not parse_part(0, data + behind).damaged
+    for bit in range(8 * len(data)):
+        batch = parse_part(0, hit(data, bit) + behind)
+        count("bytes flipped")
+        before = sum(bit >= 8 * ends[i] for i in (1, 3, 4, 5, 6, 7))
+        assert batch.damaged, f"bit {bit}"
+        assert [(row.clock, row.values["a"]) for row in batch.rows.get("metrics", ())] == line(range(before))
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_part_in_which_any_bit_is_wrong_is_named_and_kept(
+    alive: bool, machine: Machine, memory: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The header too, without which nothing of it can be read. Each bit of each length, and one of each other byte."""
+    [part] = left_behind(machine, rows=6).glob("*.part")
+    data = part.read_bytes()
+    ends = whole_frames(data)
+    lengths = {at + i for at in (0, *ends[:-1]) for i in range(4)}
+    for bit in (8 * at + i for at in range(len(data)) for i in (range(8) if at in lengths else [at % 8])):
+        caplog.clear()
+        run = RunRef("p", f"{alive}{bit}")
+        writer = opened(machine, run)
+        log(writer, [0])
+        [part] = [path for folder in journals(machine, run) for path in folder.glob("*.part")]
+        part.write_bytes(hit(data, bit))
+        count("bytes flipped")
+        if alive:
+            assert writer.flush()
+            writer.close()
+        else:
+            die(writer)
+            die(opened(machine, run))
+        said = [warning for warning in warnings(caplog) if "is damaged: it is kept" in warning]
+        assert len(said) == 1 and str(part.parent) in said[0], f"bit {bit}"
+        assert part.read_bytes() == hit(data, bit)
+        assert read(memory, run=run) == line(range(sum(bit >= 8 * ends[i] for i in (1, 3, 4, 5, 6, 7))))
 
 
 @pytest.mark.parametrize("alive", [False, True])
@@ -101,8 +157,7 @@ def test_damage_within_a_journal_is_named_and_its_file_is_kept(
     log(writer, range(5))
     [part] = [path for folder in journals(machine) for path in folder.glob("*.part")]
     data = part.read_bytes()
-    hit = whole_frames(data)[3] - 1
-    part.write_bytes(data[:hit] + bytes([data[hit] ^ 1]) + data[hit + 1 :])
+    part.write_bytes(hit(data, 8 * (whole_frames(data)[3] - 1)))
     if alive:
         assert writer.flush()
         log(writer, [5])

@@ -6,13 +6,16 @@ import contextlib
 import json
 import os
 import secrets
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from rewind_logger import ConfigError, RewindError, StorageError, open_store
+from rewind_logger import ConfigError, RewindError, StorageError, open_store, sync
 from rewind_logger.format import documents
 from rewind_logger.history.journals.roots import journal_root
+from rewind_logger.history.verifying.report import VerifyReport
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.types import RunRef
 from tests.history.lines import RUN, end, forked, line, log, opened, read
@@ -111,7 +114,20 @@ def test_links_that_go_round_in_circles_come_to_an_end(store: LocalStorage) -> N
     assert read(store) == line(range(3))
 
 
-def test_parts_of_a_journal_that_are_links_or_pipes_are_not_read(store: LocalStorage, outside: Path) -> None:
+LOOKS: dict[str, Callable[[LocalStorage], object]] = {
+    "an opening": lambda store: end(opened(store)),
+    "collect": lambda store: open_store(store.url).collect(grace=timedelta(days=1)),
+    "verify": lambda store: open_store(store.url).verify(),
+    "sync": lambda store: sync(store.url),
+    "a list of runs": lambda store: [run.state for run in open_store(store.url).runs()],
+}
+"""By name what looks into the journals of a store."""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("look", LOOKS)
+def test_parts_of_a_journal_that_are_links_or_pipes_are_not_read(look: str, store: LocalStorage, outside: Path) -> None:
     writer = opened(store)
     log(writer, range(3, 5))
     [folder] = journals(store)
@@ -119,10 +135,38 @@ def test_parts_of_a_journal_that_are_links_or_pipes_are_not_read(store: LocalSto
     [part] = folder.glob("*.part")
     part.rename(outside / "part")
     part.symlink_to(outside / "part")
+    (folder / f"{1:064x}.blob").symlink_to(outside / "secret")
     os.mkfifo(folder / "000000009.part")
-    end(opened(store))
+    os.mkfifo(folder / f"{2:064x}.blob")
+    result = LOOKS[look](store)
+    if isinstance(result, VerifyReport):
+        assert result.ok and not {"journal parts", "journal blobs"} & result.objects.keys()
     assert read(store) == line(range(3))
-    assert (outside / "part").exists()
+    assert sorted(path.name for path in outside.iterdir()) == ["part", "secret"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("what", ["a pipe", "a link", "a link of the folder"])
+def test_a_journal_that_is_one_by_a_link_or_pipe_only_is_not_opened(
+    what: str, look: str, store: LocalStorage, outside: Path
+) -> None:
+    """Its parts are files, and are checked; but whoever brings rows in locks the file that says whose they are."""
+    writer = opened(store)
+    log(writer, range(3, 5))
+    [folder] = journals(store)
+    die(writer)
+    taken = folder if what == "a link of the folder" else folder / "journal.json"
+    taken.rename(outside / "taken")
+    if what == "a pipe":
+        os.mkfifo(taken)
+    else:
+        taken.symlink_to(outside / "taken")
+    before = sorted(outside.rglob("*"))
+    LOOKS[look](store)
+    assert read(store) == line(range(3))
+    assert sorted(outside.rglob("*")) == before
 
 
 def test_names_that_no_run_can_have_are_not_listed(store: LocalStorage) -> None:

@@ -7,6 +7,8 @@ six is a row, its values first. msgpack and not JSON, which turns NaN into null 
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -33,6 +35,24 @@ _decode_row = msgspec.msgpack.Decoder(
 ).decode
 _decode_keys = msgspec.msgpack.Decoder(tuple[_Natural, list[str]]).decode
 _decode_header = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+_SOUGHT = re.compile(
+    # The first byte of a payload; the six before it are the upper half of a length below 1 MiB, and a checksum.
+    rb"(?s)[\x80-\x8f\x92\x96\xde\xdf](?<=[\x00-\x0f]\x00.{4}.)"
+    rb"(?:(?<=\x96)(?=[\x80-\x9f\xdc-\xdf])"  # a row: an array of six, of which the first is a map or an array
+    rb"|(?<=\x92)(?=[\x00-\x7f][\x90-\x9f\xdc\xdd])"  # keys: an array of two, a small number and an array
+    rb"|(?<=[\x80-\x8f\xde\xdf])(?=\xa5flush))"  # a header: a map that begins with the flushes
+)
+"""Finds where the payloads of frames of ours may begin."""
+
+_SOUGHT_WITHIN = 1 << 26
+"""Through so many bytes they are looked for."""
+
+_CHECKED_AT_MOST = 1 << 30
+"""So many bytes of what may be payloads are checked."""
+
+_HEADS_AT_MOST = 1 << 20
+"""So many of them are."""
 
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, ArithmeticError, TypeError, RecursionError)
 
@@ -120,16 +140,62 @@ def read_frames(data: bytes) -> tuple[list[bytes], int]:
 def is_damaged(data: bytes, size: int) -> bool:
     """Say whether what follows the last whole frame of a journal was more than the torn tail of a write.
 
+    A torn tail is the beginning of one frame, so its length goes beyond the end of the file. A wrong length may do so
+    too: it is told by what lies behind it. Of one wrong bit in a frame that was written whole that is certain; of a
+    length that is wrong in several bits, if its frame is the last one, or a whole one below 1 MiB follows. A torn tail
+    is taken for damage if a checksum is right by chance, or if a text in it holds a frame: then a file is kept in vain.
+
     Args:
         data: The content of a journal file.
         size: What `read_frames` returned for it: the bytes up to the end of its last whole frame.
     """
-    if len(data) - size < _HEAD.size:
+    rest = len(data) - size - _HEAD.size
+    if rest < 0:
         return False
     length: int = _HEAD.unpack_from(data, size)[0]
     if length == 0:
         return any(data[size:])  # not only the zeros with which a file system fills up
-    return length > MAX_PAYLOAD or size + _HEAD.size + length <= len(data)
+    return length > MAX_PAYLOAD or length <= rest or _has_payload(data, size) or _has_frame(data, size + 1)
+
+
+def _has_payload(data: bytes, at: int) -> bool:
+    """Say whether the payload of a frame is there, though its length says that it ends beyond the data.
+
+    It is looked for up to the end of the data, and up to where it ends if one bit of the length is wrong: in all one
+    checksum of the data, which takes as long as that of a frame that is whole.
+    """
+    length, crc = _HEAD.unpack_from(data, at)
+    payload = memoryview(data)[at + _HEAD.size :]
+    checked = found = 0
+    for stop in sorted({len(payload), *(length ^ (1 << bit) for bit in range(32))}):
+        if not 0 < stop <= len(payload):
+            continue
+        found = _crc32(payload[checked:stop], found)
+        if found == crc:
+            return True
+        checked = stop
+    return False
+
+
+def _has_frame(data: bytes, start: int) -> bool:
+    """Say whether a whole frame of less than 1 MiB begins at some place from `start` on.
+
+    Nothing says where it would begin. One pass of a regular expression finds what looks like the head of one, which is
+    next to nothing among floats and texts: a torn row of 64 MiB takes about a second. Where somebody has put many
+    such heads, the search is given up before it takes many.
+    """
+    view = memoryview(data)
+    left = _CHECKED_AT_MOST
+    places = _SOUGHT.finditer(data, start + _HEAD.size, start + _SOUGHT_WITHIN)
+    for match in itertools.islice(places, _HEADS_AT_MOST):
+        begin = match.start()
+        length, crc = _HEAD.unpack_from(data, begin - _HEAD.size)
+        if not 0 < length <= min(left, len(data) - begin):
+            continue
+        if _crc32(view[begin : begin + length]) == crc:
+            return True
+        left -= length
+    return False
 
 
 def encode_keys(stream_index: int, keys: Sequence[str]) -> bytes:

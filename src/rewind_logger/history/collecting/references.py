@@ -14,6 +14,8 @@ from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, segment
 from rewind_logger.history import blobs
 from rewind_logger.history.carrying import named
+from rewind_logger.history.journals import place
+from rewind_logger.history.journals.abandoned import folders
 from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.journals.place import PART
 from rewind_logger.history.together import together
@@ -87,16 +89,24 @@ class Reading:
         Raises:
             CorruptError: If one cannot be read: what it names is not known.
         """
-        for path in sorted(path for path in root.glob("*/*") if PART.fullmatch(path.name)):
+        for folder in folders(root):
             try:
-                batch = parse_part(0, path.read_bytes())
-            except FileNotFoundError:  # its rows came into the store
-                continue
+                parts = [path for path in place.files(folder) if PART.fullmatch(path.name)]
             except OSError as error:
-                raise CorruptError(f"The journal {path} cannot be read: {error}") from error
-            for stream, rows in batch.rows.items():
-                if stream in STREAMS_WITH_BLOBS:
-                    self._add_texts(stream, [value for row in rows for value in row.values.values()])
+                raise CorruptError(f"The journal {folder} cannot be read: {error}") from error
+            for path in parts:
+                self._add_part(path)
+
+    def _add_part(self, path: Path) -> None:
+        try:
+            batch = parse_part(0, path.read_bytes())
+        except FileNotFoundError:  # its rows came into the store
+            return
+        except OSError as error:
+            raise CorruptError(f"The journal {path} cannot be read: {error}") from error
+        for stream, rows in batch.rows.items():
+            if stream in STREAMS_WITH_BLOBS:
+                self._add_texts(stream, [value for row in rows for value in row.values.values()])
 
     def _add_texts(self, stream: str, texts: Iterable[Any]) -> None:
         manifests = []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.history import blobs
+from rewind_logger.history.journals import place
 from rewind_logger.history.journals.abandoned import folders, is_abandoned
 from rewind_logger.history.journals.part import parse_part
 from rewind_logger.history.journals.place import BLOB, PART
@@ -21,7 +22,7 @@ def check_journals(look: Look, run: RunRef) -> None:
     for folder in (folder for root in journal_roots(look.storage, run) for folder in folders(root)):
         rows = 0
         # Never the file that is locked: to close a second descriptor of it would give a lock of this process up.
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        for path in place.files(folder):
             if PART.fullmatch(path.name):
                 rows += _check_part(look, run, path)
             elif BLOB.fullmatch(path.name):
