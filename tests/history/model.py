@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import greenlet
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rewind_logger.errors import ConfigError, RunNotFoundError, TransientStorageError
 from rewind_logger.format import names
-from rewind_logger.history import catalog, claims, cumulative
+from rewind_logger.history import catalog, claims, cumulative, recovery
 from rewind_logger.history.collect import collect
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.remove import remove_run
@@ -144,7 +145,8 @@ class Schedule(Actors):
                 self._bring_in(run, machine)
         for machine in range(self.rules.machines):
             folder = self.folder / str(machine)
-            self._note_rescued(sync_store(self._storage(folder, lambda: None), as_fork=True))
+            with mock.patch.object(recovery, "_is_alive", lambda pid: False):  # by now all of them were killed
+                self._note_rescued(sync_store(self._storage(folder, lambda: None), as_fork=True))
             left = [path for path in folder.rglob("*.part") if not self._is_of_removed(path)]
             assert not left, f"nobody brought in {left}"
         found: set[int] = set()

@@ -11,8 +11,11 @@ import pytest
 
 from rewind_logger.errors import ConfigError, FencedError
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import catalog, claims, reader, view
+from rewind_logger.history import catalog, claims, reader, superseded, view
 from rewind_logger.history.collect import collect
+from rewind_logger.history.journals.abandoned import abandoned
+from rewind_logger.history.journals.part import Part
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.history.opening import OpenRequest, new_claim
 from rewind_logger.history.remove import Removed, remove_revision, remove_run
 from rewind_logger.history.superseded import fork_of
@@ -23,7 +26,7 @@ from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
 from rewind_logger.storage.memory import MemoryStorage
-from rewind_logger.types import RunRef
+from rewind_logger.types import Row, RunRef
 from tests.figures import count
 from tests.history.clocked import DAY, Clocked
 from tests.history.lines import RUN, Line, end, line, log, opened, read, rewound, value
@@ -188,7 +191,7 @@ def test_a_fork_has_what_its_writer_had_stored_though_who_takes_the_run_over_has
         return done.what
 
     done = [race(number) for number in range(int(race(None)))]
-    assert {"forked", "waiting"} == set(done), "whoever made a claim may be opening the run"
+    assert {"forked", "waiting"} == set(done), "who made that claim lives, and may be opening the run"
 
 
 def test_a_fork_of_rows_whose_revision_was_removed_begins_with_the_first_flush_that_is_left(
@@ -274,6 +277,35 @@ def test_a_fork_goes_on_where_its_writer_did_though_another_opening_found_more(
     die(writer)
     collect(memory, dry_run=False, grace_s=-1.0)
     assert_has(memory, only(sync_store(machine, as_fork=True)).fork, line(range(4)) + line([4], turn=2))
+
+
+def test_only_rows_that_the_journal_can_repeat_are_compared_with_it(
+    machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the run shows was held in memory: gigabytes, where it is long."""
+    end(logged(memory, range(200), range(0)))
+    zombie = logged(machine, range(200, 203), range(203, 206))
+    with monkeypatch.context() as context, pytest.raises(Killed):
+        context.setattr(Part, "drop", _killed)
+        zombie.flush()
+    log(zombie, [206, 207])
+    end(rewound(memory, 1))
+    die(zombie)
+    compared = []
+    told = superseded._told
+
+    def tell(row: Row) -> bytes:
+        compared.append(row.clock)
+        return told(row)
+
+    monkeypatch.setattr(superseded, "_told", tell)
+    with abandoned(journal_root(machine, RUN)) as (one,):
+        assert superseded._first_not_shown(memory, resolve(memory, RUN, 1), one, 200) == {"metrics": 2}
+    assert sorted(compared) == [203, 203, 204, 204, 205, 205, 206, 207]
+
+
+def _killed(part: Part) -> None:
+    raise Killed
 
 
 def _term(storage: Storage, n: int) -> str:

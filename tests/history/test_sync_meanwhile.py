@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.history.machine import Machine, die, journals, requests_of
 from tests.history.synced import logged
 
 Leave = Callable[[Machine], Writer]
+On = Callable[[str, Callable[[], object]], object]
 
 
 def left_behind(here: Machine) -> Writer:
@@ -52,6 +55,18 @@ class Race:
         die(leave(self.here))
 
 
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> On:
+    """Have something done on a host of a name."""
+
+    def do(host: str, what: Callable[[], object]) -> object:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "gethostname", lambda: host)
+            return what()
+
+    return do
+
+
 def at(storage: Storage, number: int, do: Callable[[], object]) -> FaultyStorage:
     """Have something done just before a request."""
 
@@ -63,7 +78,7 @@ def at(storage: Storage, number: int, do: Callable[[], object]) -> FaultyStorage
 
 
 @LEFT
-def test_no_sync_stops_who_opens_the_run_elsewhere_in_any_moment_of_it(tmp_path: Path, leave: Leave) -> None:
+def test_no_sync_stops_who_opens_the_run_elsewhere_in_any_moment_of_it(leave: Leave, tmp_path: Path, on: On) -> None:
     for number in range(requests_of(Race(tmp_path, leave).here, sync_store)):
         race = Race(tmp_path, leave)
         others: list[Writer] = []
@@ -74,7 +89,7 @@ def test_no_sync_stops_who_opens_the_run_elsewhere_in_any_moment_of_it(tmp_path:
             writer.flush()
             others.append(writer)
 
-        [done] = sync_store(at(race.here, number, take_over))
+        [done] = sync_store(at(race.here, number, functools.partial(on, "there", take_over)))
         count("takeovers")
         [other] = others
         begun = other.next_step
@@ -89,10 +104,13 @@ def test_no_sync_stops_who_opens_the_run_elsewhere_in_any_moment_of_it(tmp_path:
 
 
 @LEFT
-def test_no_sync_stops_who_is_in_the_midst_of_opening_the_run_elsewhere(tmp_path: Path, leave: Leave) -> None:
+def test_no_sync_stops_who_is_in_the_midst_of_opening_the_run_elsewhere(leave: Leave, tmp_path: Path, on: On) -> None:
+    here = socket.gethostname()
     for number in range(requests_of(Race(tmp_path, leave).there, opened)):
         race = Race(tmp_path, leave)
-        writer = opened(at(race.there, number, lambda race=race: sync_store(race.here)))
+        sync = functools.partial(on, here, functools.partial(sync_store, race.here))
+        writer = on("there", functools.partial(opened, at(race.there, number, sync)))
+        assert isinstance(writer, Writer)
         count("takeovers")
         begun = writer.next_step
         log(writer, [begun], turn=1)
@@ -103,12 +121,16 @@ def test_no_sync_stops_who_is_in_the_midst_of_opening_the_run_elsewhere(tmp_path
         end(writer)
 
 
-def test_no_fork_stops_who_opens_its_parent_in_any_moment_of_it(tmp_path: Path) -> None:
+def test_no_fork_stops_who_opens_its_parent_in_any_moment_of_it(tmp_path: Path, on: On) -> None:
     """Also on the machine on which the parent's last writer was killed."""
     for number in range(requests_of(Race(tmp_path, left_behind).here, lambda storage: forked(storage, "b", None))):
         race = Race(tmp_path, left_behind)
         others: list[Writer] = []
-        child = forked(at(race.here, number, lambda: others.append(opened(race.there))), "b", None)  # noqa: B023
+
+        def open_parent(race: Race = race, others: list[Writer] = others) -> None:
+            others.append(opened(race.there))
+
+        child = forked(at(race.here, number, functools.partial(on, "there", open_parent)), "b", None)
         count("takeovers")
         for writer, run in ((others[0], RUN), (child, RunRef("p", "b"))):
             begun = writer.next_step

@@ -28,7 +28,10 @@ RECENT_S = 3600.0
 """A journal of another machine, on a disk that both see, is passed by for so long after it was last written: over a
 network the lock of a writer that lives may not be seen."""
 
-_BEING_OPENED = "another process is opening the run, or was killed while it did. Sync once that is over."
+_BEING_OPENED = (
+    "another process is opening the run, or was killed while it did. Sync once that is over; or open the run on this"
+    " machine, which takes it over and brings them in."
+)
 
 What = Literal["brought in", "nothing left", "in use", "superseded", "waiting", "forked", "failed"]
 
@@ -203,10 +206,8 @@ class _Run:
             trouble = f"There is another run {child}, which is no fork of these rows."
             return self._say(one.folder, "failed", trouble=trouble)
         if recovery.is_last_writers(one, head):
-            life = claims.now(self._storage, child)
-            if not recovery.is_over(self._storage, child, life, one, self._held, self._roots):
-                return self._say(one.folder, "waiting", trouble=_BEING_OPENED)
-            recovered = recovery.recover_one(self._storage, child, life, one)
+            # Also over a claim without a base: no opening of that run could bring them in.
+            recovered = recovery.recover_one(self._storage, child, claims.now(self._storage, child), one)
             if recovered.state == "overtaken":
                 return self._superseded(one, rows)
             if recovered.state == "unsettled":
