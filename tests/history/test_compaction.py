@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger.errors import StorageError
+from rewind_logger.errors import CorruptError, StorageError, TransientStorageError
 from rewind_logger.format import names
 from rewind_logger.format.names import SegmentName
 from rewind_logger.history import compact, reader
+from rewind_logger.history.cumulative import Cumulative
+from rewind_logger.history.damage import report
 from rewind_logger.history.view import View, resolve
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
@@ -162,23 +164,86 @@ def test_a_compaction_that_fails_fails_nothing_else_and_comes_later(
     memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compact, "FAN_IN", 4)
-    refused = 0
+    failed = 0
 
-    def refuse(request: Request) -> Fault | None:
-        nonlocal refused
+    def fail(request: Request) -> Fault | None:
+        nonlocal failed
         name = SegmentName.parse(request.path.rpartition("/")[2])
-        if request.verb == "put" and name is not None and name.first != name.last and refused < 2:
-            refused += 1
-            return Fault("before", StorageError("The bucket's policy forbids it."))
+        if request.verb == "put" and name is not None and name.first != name.last and failed < 2:
+            failed += 1
+            return Fault("before", TransientStorageError("Slow down."))
         return None
 
-    writer = opened(FaultyStorage(memory, refuse))
+    writer = opened(FaultyStorage(memory, fail))
     log_and_flush(writer, range(4))
     assert segments_read(memory) == 4
     log_and_flush(writer, range(4, 6))
-    assert refused == 2
+    assert failed == 2, "the first time it is tried again at once, then it rests"
+    assert segments_read(memory) == 6
+    log_and_flush(writer, range(6, 7))
     assert segments_read(memory) == 1
-    assert read(memory) == line(range(6))
+    assert read(memory) == line(range(7))
+
+
+class Withholding(FaultyStorage):
+    """A store that does not give some segments, as where one was moved to an archive, and counts what is asked for."""
+
+    def __init__(self, inner: Storage, error: StorageError) -> None:
+        super().__init__(inner, self._answer)
+        self.error = error
+        self.withheld = "nothing as yet"
+        self.tried = self.reads = 0
+
+    def _answer(self, request: Request) -> Fault | None:
+        if request.verb != "read" or "/s/" not in request.path:
+            return None
+        self.reads += 1
+        if self.withheld not in request.path:
+            return None
+        self.tried += 1
+        return Fault("before", self.error)
+
+
+WITHHELD = [
+    pytest.param(StorageError("The operation is not valid for the object's storage class."), 1, id="refused"),
+    pytest.param(TransientStorageError("It timed out."), 7, id="away"),
+]
+"""Of 64 times that it could be asked for, how often it is: once, or after ever more flushes."""
+
+
+@pytest.mark.parametrize(("error", "times"), WITHHELD)
+def test_an_ancestor_that_the_store_does_not_give_keeps_nothing_else_from_being_put_together(
+    error: StorageError, times: int, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compact, "FAN_IN", 8)
+    for step in range(3):
+        writer = opened(memory)
+        log_and_flush(writer, range(step, step + 1))
+        end(writer)
+    monkeypatch.setattr("rewind_logger.history.view.LONG_LINEAGE", 1)
+    monkeypatch.setattr(Cumulative, "tidy", lambda *_, **__: None)  # which reads ancestors, too
+    store = Withholding(memory, error)
+    writer = opened(store)
+    assert writer.opened is not None
+    store.withheld = writer.opened.base.lineage[0].folder
+    log_and_flush(writer, range(3, 67))
+    assert store.tried == times
+    assert (0, 63) in [(name.first, name.last) for name in segment_names(memory, writer)]
+    assert read(memory) == line(range(67))
+
+
+@pytest.mark.parametrize(("error", "times"), WITHHELD)
+def test_a_segment_that_the_store_does_not_give_is_not_asked_for_at_each_flush(
+    error: StorageError, times: int, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are those beside it, which become more and more."""
+    monkeypatch.setattr(compact, "FAN_IN", 4)
+    store = Withholding(memory, error)
+    store.withheld = "/000000001-000000001_"
+    log_and_flush(opened(store), range(3 + 64))
+    assert store.tried == times
+    assert store.reads < 3 * 67
+    assert read(memory) == line(range(67))
 
 
 def test_damaged_segments_are_left_as_they_are(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +258,89 @@ def test_damaged_segments_are_left_as_they_are(memory: MemoryStorage, monkeypatc
     assert [(name.first, name.last) for name in segment_names(memory, writer) if name.first != name.last] == [(4, 7)]
     memory.put(path, whole)  # from a backup
     assert read(memory) == line(range(9))
+
+
+@pytest.fixture
+def archived(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> tuple[View, str, str]:
+    """A view whose base names a segment that was merged twice over; where that lies, and one of its parts."""
+    monkeypatch.setattr(compact, "FAN_IN", 3)
+    writer = opened(memory)
+    log_and_flush(writer, range(9))
+    end(writer)
+    end(opened(memory))
+    view = resolve(memory, RUN)
+    folder = view.entries[0].folder
+    assert [name for name, _ in view.plan[folder]["metrics"]] == ["000000000-000000008_0_8.parquet"]
+    wide, narrow = (names.SegmentName(0, 8, 0, 8), names.SegmentName(3, 5, 3, 5))
+    report.cache_clear()
+    return view, names.segment(folder, "metrics", wide), names.segment(folder, "metrics", narrow)
+
+
+def spoil(storage: Storage, path: str, what: str) -> None:
+    """Damage or remove an object."""
+    data = storage.read(path)
+    storage.delete(path)
+    if what == "damaged":
+        storage.put(path, data[:-1])
+
+
+def steps(storage: Storage, view: View, strict: bool = False) -> list[int]:
+    """Return the steps that a reader of whole segments finds, or one of a single metric."""
+    wanted = reader.files(storage, view, "metrics")
+    tables = [table for _, table in reader.visible_tables(storage, wanted, strict=strict)]
+    found = [clock for table in tables for clock in table.column("clock").to_pylist()]
+    assert reader.read(storage, view, "metrics", keys=["a"]).column("clock").to_pylist() == found
+    assert [row.clock for row in reader.read_rows(storage, view, "metrics")] == found
+    return found
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing"])
+def test_of_a_merged_segment_that_cannot_be_read_the_parts_are(
+    what: str, memory: MemoryStorage, archived: tuple[View, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    view, wide, _ = archived
+    spoil(memory, wide, what)
+    assert steps(memory, view, strict=True) == list(range(9))
+    (said,) = caplog.messages
+    assert said.startswith(f"The segment {wide} in {memory.url} is {what}")
+    assert "its rows are read from the segments that it was put together from" in said
+    assert said.endswith("Delete it.") == (what == "damaged")
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing"])
+@pytest.mark.parametrize("part", ["damaged", "missing"])
+def test_and_of_a_part_that_cannot_be_read_either_its_own_parts(
+    what: str, part: str, memory: MemoryStorage, archived: tuple[View, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    view, wide, narrow = archived
+    spoil(memory, wide, what)
+    spoil(memory, narrow, part)
+    assert steps(memory, view, strict=True) == list(range(9))
+    assert "left out" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing"])
+@pytest.mark.parametrize("part", ["damaged", "missing"])
+def test_only_the_flush_is_lost_of_which_nothing_can_be_read(
+    what: str, part: str, memory: MemoryStorage, archived: tuple[View, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    view, wide, narrow = archived
+    single = f"{wide.rpartition('/')[0]}/000000004-000000004_4_4.parquet"
+    spoil(memory, wide, what)
+    spoil(memory, narrow, what)
+    spoil(memory, single, part)
+    assert steps(memory, view) == [0, 1, 2, 3, 5, 6, 7, 8]
+    (lost,) = (said for said in caplog.messages if "left out" in said)
+    if part == "damaged":
+        named, rows = single, "its rows, of flushes 4 to 4 and steps 4 to 4, are left out"
+    else:  # of what is missing no listing tells
+        named = narrow if what == "damaged" else wide
+        within = "3 to 5" if what == "damaged" else "0 to 8"
+        rows = f"those of its rows of flushes 4 to 4, within steps {within}, are left out, the others"
+    assert lost.startswith(f"The segment {named} in {memory.url} is ")
+    assert rows in lost and lost.endswith("Restore it from a backup.")
+    with pytest.raises(CorruptError, match="flushes 4 to 4"):
+        steps(memory, view, strict=True)
 
 
 def test_a_bug_in_it_ends_neither_training_nor_flushing(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from rewind_logger.errors import CorruptError
+from rewind_logger.errors import CorruptError, RewindError, TransientStorageError
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.columns import array, column_of
 from rewind_logger.format.documents import Merge, Plan
@@ -51,6 +52,31 @@ class _Part(NamedTuple):
     points: int
 
 
+@dataclass(slots=True)
+class _Work:
+    """Something that may fail, and then rests, ever longer: so it costs little however long it fails."""
+
+    failures: int = 0
+    resting: int = 0
+    """For how many runs it is left alone."""
+
+    def is_due(self) -> bool:
+        """Say whether to do it in this run."""
+        self.resting -= 1
+        return self.resting < 0
+
+    def failed(self) -> None:
+        """Leave it alone for none, one, three, seven … runs."""
+        self.resting = 2**self.failures - 1
+        self.failures += 1
+
+
+@dataclass(slots=True)
+class _Level:
+    parts: list[_Part] = field(default_factory=list)
+    work: _Work = field(default_factory=_Work)
+
+
 class Compactor:
     """Compacts the segments of one term."""
 
@@ -58,50 +84,63 @@ class Compactor:
         """Take the term's opening."""
         self._storage = storage
         self._opened = opened
-        self._levels: dict[str, list[list[_Part]]] = {}
-        self._ancestors = is_long(opened.base)
+        self._levels: dict[str, list[_Level]] = {}
+        self._ancestors = _Work() if is_long(opened.base) else None
+        self._failure: Exception | None = None  # the first of a run
 
     def add(self, stream: str, found: Segment, points: int) -> None:
         """Note a segment that was acknowledged."""
-        levels = self._levels.setdefault(stream, [[]])
-        levels[0].append(_Part(found, points))
+        levels = self._levels.setdefault(stream, [_Level()])
+        levels[0].parts.append(_Part(found, points))
 
     def run(self, *, closing: bool = False) -> None:
         """Put together what has become enough; at a close, also a tail of small segments.
 
         Raises:
-            StorageError: If the store failed; the next run tries again.
+            StorageError: If the store failed: in a way that may pass, and a later run tries again; or it refused
+                something, and that is left as it is.
             CorruptError: If a segment is damaged; it is left as it is.
+
+        Of several errors the first is raised, once all else was done.
         """
-        if self._ancestors:
-            with self._given_up_if_damaged():
+        if self._ancestors is not None and self._ancestors.is_due():
+            with self._trying(self._ancestors, self._leave_ancestors):
                 merge_ancestors(self._storage, self._opened)
-            self._ancestors = False
+                self._leave_ancestors()
         for stream, levels in self._levels.items():
-            level = 0
-            while level < len(levels):
-                parts = levels[level]
+            for number, level in enumerate(levels):  # which grows meanwhile
+                parts = level.parts
                 small = [part for part in parts if part.points <= SMALL_POINTS]
-                if len(parts) >= FAN_IN or (closing and level == 0 and len(small) == len(parts) >= CLOSING_PARTS):
-                    with self._given_up_if_damaged(parts):
+                enough = len(parts) >= FAN_IN
+                enough |= closing and number == 0 and len(small) == len(parts) >= CLOSING_PARTS
+                if enough and level.work.is_due():
+                    with self._trying(level.work, parts.clear):
                         merged = self._compact(stream, parts)
-                    parts.clear()
-                    if level + 1 == len(levels):
-                        levels.append([])
-                    levels[level + 1].extend(merged)
-                level += 1
+                        parts.clear()
+                        if number + 1 == len(levels):
+                            levels.append(_Level())
+                        levels[number + 1].parts.extend(merged)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _leave_ancestors(self) -> None:
+        self._ancestors = None
 
     @contextlib.contextmanager
-    def _given_up_if_damaged(self, parts: list[_Part] | None = None) -> Iterator[None]:
-        """Do not try again what cannot become better."""
+    def _trying(self, work: _Work, give_up: Callable[[], None]) -> Iterator[None]:
+        """Keep an error from what follows, and do not try again at once, or at all if it cannot become better."""
         try:
             yield
-        except (CorruptError, FileNotFoundError):
-            if parts is None:
-                self._ancestors = False
+        except (RewindError, FileNotFoundError) as error:
+            if isinstance(error, TransientStorageError):
+                work.failed()
             else:
-                parts.clear()
-            raise
+                give_up()
+            # Its traceback would hold what was read.
+            self._failure = self._failure or error.with_traceback(None)
+        else:
+            work.failures = 0
 
     def _compact(self, stream: str, parts: Sequence[_Part]) -> list[_Part]:
         """Put neighbours together as far as their points allow; return what goes on to the next level."""
@@ -177,8 +216,10 @@ def merge_ancestors(storage: Storage, opened: Opened) -> None:
             raise CorruptError(f"Segments of {entry.folder} in {storage.url} are missing.")
     for group in _neighbours(found):
         if len(group) == 1:
-            lineage.append(base.lineage[group[0]])
-            plan[lineage[-1].folder] = segments.plan_of(found[group[0]])
+            entry = base.lineage[group[0]]
+            lineage.append(entry)
+            if segments.is_whole(found[group[0]], entry.sealed):  # what lies behind its cut may have been removed
+                plan[entry.folder] = segments.plan_of(found[group[0]])
             continue
         folder = names.merged(opened.folder, len(lineage))
         files: dict[str, list[Segment]] = {}

@@ -43,7 +43,8 @@ def copy_view(source: Storage, view: View, target: Storage, folder: str) -> View
             sealed[stream] = chosen[-1].name.last
         if files:
             entries.append(Entry(copied, sealed, entry.cut))
-            plan[copied] = segments.plan_of(files)
+            if segments.is_whole(files, sealed):
+                plan[copied] = segments.plan_of(files)
     for stream in STREAMS_WITH_BLOBS:
         found = named_in(source, view, stream)
         if stream == "artifacts":

@@ -72,7 +72,11 @@ def entry_segments(storage: Storage, view: View, entry: Entry, stream: str, *, s
         chosen = segments.from_plan(planned.get(stream, ()))
     else:
         chosen = segments.cover(segments.list_segments(storage, entry.folder, stream), sealed)
-    for first, last in segments.lost(storage, entry, chosen, sealed):
+    gaps = segments.lost(storage, entry, chosen, sealed)
+    if gaps:  # that may be there: a plan, or the first look, may be of a listing that passed something over
+        chosen = segments.cover(segments.list_whole(storage, entry.folder, stream, sealed), sealed)
+        gaps = segments.lost(storage, entry, chosen, sealed)
+    for first, last in gaps:
         sentence = (
             f"Flushes {first} to {last} of {stream} in {storage.url}/{entry.folder} are missing, and so are their rows."
             " Restore them from a backup."
@@ -109,8 +113,8 @@ def read(
     Raises:
         StorageError: If the store fails for good.
 
-    A segment that is damaged or missing is named in the log, and the rest is read: also its own rows, where the segments
-    that it was put together from are still there.
+    A segment that is damaged or missing is named in the log, and the rest is read: also its own rows, where the
+    segments that it was put together from are still there.
     """
     wanted = files(storage, view, stream, start=start, stop=stop)
     tables = [
@@ -178,9 +182,7 @@ def visible_tables(
             table = segment.decode(source, keys=keys, columns=columns, expected=expected)
         except (FileNotFoundError, CorruptError) as error:
             parts = _in_place_of(storage, file, strict, error)
-            yield from visible_tables(
-                storage, parts, keys=keys, columns=columns, start=start, stop=stop, strict=strict
-            )
+            yield from visible_tables(storage, parts, keys=keys, columns=columns, start=start, stop=stop, strict=strict)
         else:
             yield file, _visible(table, file.cut, start, stop)
 
@@ -200,15 +202,15 @@ def _in_place_of(storage: Storage, file: File, strict: bool, error: FileNotFound
     is_missing = isinstance(error, FileNotFoundError)
     what = "is missing" if is_missing else f"is damaged ({str(error).removesuffix('.')})"
     flushes = " and ".join(f"{first} to {last}" for first, last in gaps)
-    lost = f"its rows, of flushes {flushes} and steps {name.first_clock} to {name.last_clock}, are left out"
+    steps = f"steps {name.first_clock} to {name.last_clock}"
     instead = "read from the segments that it was put together from"
     if not gaps:
         told = f"its rows are {instead}.{'' if is_missing else ' Delete it.'}"
     elif parts:
-        told = f"{lost}, the others {instead}. Restore it from a backup."
+        told = f"those of its rows of flushes {flushes}, within {steps}, are left out, the others {instead}."
     else:
-        told = f"{lost}. Restore it from a backup."
-    sentence = f"The segment {file.path} in {storage.url} {what}: {told}"
+        told = f"its rows, of flushes {flushes} and {steps}, are left out."
+    sentence = f"The segment {file.path} in {storage.url} {what}: {told}{' Restore it from a backup.' if gaps else ''}"
     if gaps and strict:
         raise CorruptError(sentence) from error
     report(sentence)

@@ -30,7 +30,8 @@ class Seal:
     last_clock: dict[str, int]
     """Per stream the largest clock of its last rows; of all its rows, as long as clocks do not run backwards."""
     files: dict[str, list[Segment]] | None
-    """Per stream the segments to read, where one listing a stream showed them all; None where there are more."""
+    """Per stream the segments to read, where one listing a stream showed them all; None where there are more, or where
+    some are missing: then whoever reads lists them, and finds those that somebody restored."""
 
 
 def seal(storage: Storage, folder: str, sealed: Mapping[str, int] | None = None) -> Seal:
@@ -63,14 +64,16 @@ def seal(storage: Storage, folder: str, sealed: Mapping[str, int] | None = None)
     for stream, found, infos in zip(streams, groups, last, strict=True):
         limit = None if sealed is None else sealed[stream]
         chosen = cover(parse(infos), limit)
-        if not chosen or limit not in (None, chosen[-1].name.last):
-            # a group whose folder outlived its segments, or whose last flush lies in one that began in an earlier group
-            chosen = cover(list_segments(storage, folder, stream), limit)
+        last_flush = chosen[-1].name.last if chosen and limit is None else limit
+        if not chosen or missing(chosen, last_flush, chosen[0].name.first if len(found) > 1 else 0):
+            # a group whose folder outlived its segments, or whose last flush lies in one that began in an earlier
+            # group; or a flush was passed over
+            chosen = cover(list_whole(storage, folder, stream, last_flush), last_flush)
         if not chosen and limit is None:
             continue
         end[stream] = chosen[-1].name.last if limit is None else limit
         last_clock[stream] = max((one.name.last_clock for one in chosen), default=-1)
-        if len(found) > 1:
+        if len(found) > 1 or missing(chosen, end[stream]):
             files = None
         elif files is not None:
             files[stream] = chosen
@@ -88,6 +91,26 @@ def list_segments(storage: Storage, folder: str, stream: str) -> list[Segment]:
     at = names.stream(folder, stream)
     groups = [info.name for info in storage.list(at) if info.size is None and info.name.isdecimal()]
     return [segment for infos in storage.map_lists([f"{at}/{group}" for group in groups]) for segment in parse(infos)]
+
+
+def list_whole(storage: Storage, folder: str, stream: str, sealed: int | None) -> list[Segment]:
+    """Return the same, once more if flushes are missing: it may be that they were passed over.
+
+    A file that comes while its folder is listed is seen or not, on a local disk by the hash of its name: a listing may
+    show flush f + 1 without f. But f was there before it, so all up to the last flush of one listing is in the next.
+
+    Args:
+        storage: The store.
+        folder: Of the stream.
+        stream: The stream.
+        sealed: The last flush that counts (inclusive); None where the listing tells.
+    """
+    found = list_segments(storage, folder, stream)
+    chosen = cover(found, sealed)
+    last = chosen[-1].name.last if chosen and sealed is None else sealed
+    if not missing(chosen, last):
+        return found
+    return [one for one in list_segments(storage, folder, stream) if last is None or one.name.last <= last]
 
 
 def parse(infos: Iterable[ObjectInfo]) -> list[Segment]:
@@ -163,6 +186,11 @@ def lost(storage: Storage, entry: Entry, chosen: Iterable[Segment], sealed: int 
     except FileNotFoundError:
         return gaps
     return gaps if entry.cut > trim.cut else []
+
+
+def is_whole(files: Mapping[str, Iterable[Segment]], sealed: Mapping[str, int]) -> bool:
+    """Say whether chosen segments hold every flush up to a seal: only then may a plan name them."""
+    return not any(missing(files.get(stream, ()), last) for stream, last in sealed.items())
 
 
 def plan_of(files: Mapping[str, Iterable[Segment]]) -> dict[str, list[tuple[str, int]]]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
-from rewind_logger.format import names
+from rewind_logger.format import names, segment
 from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.format.run_names import MAX_NAME_BYTES, MAX_NAME_CHARACTERS
@@ -58,7 +58,8 @@ def fork(storage: Storage, run: RunRef, child: RunRef, one: Abandoned) -> Base |
     base = _base(storage, run, one)
     if base is not None:
         pin = RunPaths(run).pin(nonce)
-        storage.put(pin, encode_pin(child))  # before the look: who removes what it shows looks for pins afterwards
+        # Before the look: who removes what it shows looks for pins afterwards.
+        storage.put(pin, encode_pin(child, run, nonce))
         shown = _shown(storage, run, base, one)
         if shown is None:
             storage.delete(pin)
@@ -220,23 +221,33 @@ def _first_not_shown(storage: Storage, view: View, one: Abandoned, start: int) -
 
     An opening that was itself overtaken may have sealed the folder elsewhere than the run did.
     """
-    first: dict[str, int] = {}
-    shown: dict[str, set[str]] = {}
-    missing: set[str] = set()
+    flushes: dict[str, dict[int, set[bytes]]] = {}
+    span: dict[str, tuple[int, int]] = {}
     for batch in one.batches(start):
         for stream, rows in batch.rows.items():
-            if stream in missing:
-                continue
-            if stream not in shown:
-                shown[stream] = {_told(row) for row in reader.read_rows(storage, view, cast(Stream, stream))}
-            first[stream] = batch.flushes[stream]
-            if any(_told(row) in shown[stream] for row in rows):
-                first[stream] += 1
-            else:
-                missing.add(stream)
+            flushes.setdefault(stream, {})[batch.flushes[stream]] = {_told(row) for row in rows}
+            clocks = [row.clock for row in rows]
+            low, high = span.get(stream, (clocks[0], clocks[0]))
+            span[stream] = min(low, *clocks), max(high, *clocks)
+    first: dict[str, int] = {}
+    for stream, told in flushes.items():
+        shown = _shown_of(storage, view, cast(Stream, stream), set().union(*told.values()), *span[stream])
+        for flush, rows_of_it in told.items():
+            first[stream] = flush
+            if rows_of_it.isdisjoint(shown):
+                break
+            first[stream] += 1
     return first
 
 
-def _told(row: Row) -> str:
-    """Return what tells a row from others, wherever it lies; as text, in which a NaN is equal to itself."""
-    return repr((row.clock, row.step, row.time_ms, sorted(row.values.items())))
+def _shown_of(storage: Storage, view: View, stream: Stream, told: set[bytes], low: int, high: int) -> set[bytes]:
+    """Return which rows a view shows of those with clocks from `low` to `high` (both inclusive); no others are held."""
+    wanted = reader.files(storage, view, stream, start=low, stop=high + 1)
+    tables = reader.visible_tables(storage, wanted, start=low, stop=high + 1)
+    return {digest for _, table in tables for row in segment.to_rows(table) if (digest := _told(row)) in told}
+
+
+def _told(row: Row) -> bytes:
+    """Return what tells a row from others, wherever it lies: a digest of it as text, in which a NaN equals itself."""
+    text = repr((row.clock, row.step, row.time_ms, sorted(row.values.items())))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -68,6 +68,12 @@ def other_plan(base: Base) -> Base:
     return replace(base, plan=plan)
 
 
+def gap_in_plan(base: Base) -> Base:
+    plan = {folder: {s: files[1:] for s, files in streams.items()} for folder, streams in base.plan.items()}
+    assert plan
+    return replace(base, plan=plan)
+
+
 BREAKS: dict[Callable[[Base], Base], str] = {
     earlier_seal: "sealed at",
     later_cut: "cut at a later step",
@@ -77,6 +83,7 @@ BREAKS: dict[Callable[[Base], Base], str] = {
     another_history: "other things of revisions|sealed at",
     without_revision: "has the number",
     other_plan: "A base says that it is read",
+    gap_in_plan: "A base names all that is read up to flush",
 }
 
 
@@ -99,9 +106,10 @@ def test_a_base_that_breaks_the_protocol_is_found(change: Callable[[Base], Base]
 
 def test_a_fork_that_begins_elsewhere_and_one_whose_parent_does_not_know_it(filled: MemoryStorage) -> None:
     pin = next(iter(paths(filled, RunPaths(RUN).pins)))
-    filled.put(pin, documents.encode_pin(RunRef("p", "z")))
+    nonce = RunPaths(RUN).parse_pin(pin.rpartition("/")[2]) or ""
+    filled.put(pin, documents.encode_pin(RunRef("p", "z"), RUN, nonce))
     assert (only(verify(filled)).harm, only(verify(filled)).path) == ("risk", pin)
-    filled.put(pin, documents.encode_pin(FORK))
+    filled.put(pin, documents.encode_pin(FORK, RUN, nonce))
     rebase(filled, lambda base: replace(base, revisions=(replace(base.revisions[0], cut=3),)), FORK)
     assert "was to be forked from p/a@2?_step=24" in only(verify(filled)).what
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from rewind_logger.errors import CorruptError, FormatVersionError
 from rewind_logger.format import documents, names
 from rewind_logger.format.names import SegmentName
 from rewind_logger.history import segments
@@ -15,6 +16,7 @@ from rewind_logger.history.verifying.look import RESTORE, Folder, Look, Shown, u
 from rewind_logger.history.verifying.report import Problem, listed
 from rewind_logger.history.verifying.rows import Checked, Reference, check_segment
 from rewind_logger.history.verifying.state import Facts, State, Step
+from rewind_logger.storage.base import Storage
 
 TOGETHER_BYTES = 64 << 20
 """Segments are held in memory up to this many bytes at a time, or one that is larger."""
@@ -102,10 +104,11 @@ def _check_stream(look: Look, state: State, files: Files, folder: str, about: Fo
     facts = {**known, **facts}
     _check_covers(look, stream, facts)
     _check_plans(look, stream, facts)
+    _check_gaps_of_plans(look, stream)
 
 
 def _list(look: Look, folder: str, about: Folder, name: str) -> Stream:
-    found = segments.list_segments(look.storage, folder, name)
+    found = segments.list_whole(look.storage, folder, name, None)
     limits = {one.limit(name) for one in about.shown}
     covers = {limit: segments.cover(found, limit) for limit in limits}
     return Stream(names.stream(folder, name), name, folder, about, found, covers)
@@ -176,10 +179,9 @@ def _damaged(look: Look, stream: Stream, segment: Segment, path: str, what: str)
 
 def _has_parts(storage: Storage, stream: Stream, segment: Segment) -> bool:
     """Whether what a segment was put together from can be read."""
-    parts = segments.parts(stream.found, segment.name)
-    if not parts or segments.missing(parts, segment.name.last, segment.name.first):
+    if not _is_in_parts(stream, segment.name):
         return False
-    for part in parts:
+    for part in segments.parts(stream.found, segment.name):
         path = stream.path_of(part)
         body = storage.read_each([path])[0]
         if not isinstance(body, bytes) or check_segment(body, path, part.name).wrong is not None:
@@ -233,7 +235,7 @@ def _check_covers(look: Look, stream: Stream, facts: Mapping[str, Facts | None])
 
 
 def _check_plans(look: Look, stream: Stream, facts: Mapping[str, Facts | None]) -> None:
-    """See that what a base names is there: readers go by it and do not list."""
+    """See that what a base names is there, or what it was put together from: readers go by it and do not list."""
     planned = stream.about.planned.get(stream.name, {})
     if not planned:
         return
@@ -243,13 +245,33 @@ def _check_plans(look: Look, stream: Stream, facts: Mapping[str, Facts | None]) 
             continue  # as it should be; or damaged, which was said
         parsed = names.SegmentName.parse(name)
         assert parsed is not None
-        if name not in sizes and _was_collected(look, stream, parsed):
+        if name not in sizes and (_is_in_parts(stream, parsed) or _was_collected(look, stream, parsed)):
             continue
         there = f"has {sizes[name]:,} bytes" if name in sizes else "is missing"
         look.wrong(
             f"{stream.path}/{parsed.first // names.GROUP_SIZE:06d}/{name}",
             f"A base says that it is read and has {size:,} bytes, and it {there}.",
             stream.cost([(parsed.first, parsed.last)], (parsed.first_clock, parsed.last_clock)),
+        )
+
+
+def _is_in_parts(stream: Stream, name: SegmentName) -> bool:
+    """Say whether all is there that a segment was put together from: it is read in its place, and was checked."""
+    parts = segments.parts(stream.found, name)
+    return bool(parts) and not segments.missing(parts, name.last, name.first)
+
+
+def _check_gaps_of_plans(look: Look, stream: Stream) -> None:
+    """See that a base names all that there is up to its seal, or nothing."""
+    for first, last, sealed in sorted(stream.about.passed_over.get(stream.name, ())):
+        if (first, last) in segments.missing(segments.cover(stream.found, sealed), sealed):
+            continue  # it is not there either, which was said
+        look.wrong(
+            stream.path,
+            f"A base names all that is read up to flush {sealed}, but for flushes {first} to {last}, which are there.",
+            "nothing as yet: they are looked for, and read",
+            "Nothing needs to be done.",
+            harm="risk",
         )
 
 
@@ -265,7 +287,7 @@ def _trim(look: Look, stream: Stream) -> int | None:
     path = names.trimmed(stream.folder)
     try:
         return documents.decode_trim(look.storage.read(path), path).cut
-    except FileNotFoundError:
+    except (FileNotFoundError, CorruptError, FormatVersionError):  # said where what lies beside a base is read
         return None
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.format.documents import Plan
+from rewind_logger.history import segments
 from rewind_logger.history.verifying.report import Harm, Problem
 from rewind_logger.storage.base import Storage
-from rewind_logger.types import Progress
+from rewind_logger.types import Entry, Progress
 
 RESTORE = "Restore it from a backup or from a copy of the store."
 
@@ -38,6 +39,8 @@ class Folder:
     shown: list[Shown] = field(default_factory=list)
     planned: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per stream the sizes of the segments that bases name."""
+    passed_over: dict[str, set[tuple[int, int, int]]] = field(default_factory=dict)
+    """Per stream which flushes (inclusive) a base does not name, and up to which one it should name all (inclusive)."""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """Per stream the last flush of which the owner's marks say that it was stored (inclusive); more may be."""
 
@@ -58,12 +61,18 @@ class Look:
         """Return what is known of a folder, from now on."""
         return self.folders.setdefault(path, Folder())
 
-    def plan(self, plan: Plan) -> None:
-        """Note the segments that a base names."""
+    def plan(self, plan: Plan, lineage: Sequence[Entry]) -> None:
+        """Note the segments that a base names, and those that it does not."""
         for folder, streams in plan.items():
             planned = self.folder(folder).planned
             for stream, files in streams.items():
                 planned.setdefault(stream, {}).update(files)
+        for entry in lineage:
+            for stream, last in entry.sealed.items() if entry.folder in plan else ():
+                chosen = segments.from_plan(plan[entry.folder].get(stream, ()))
+                if gaps := segments.missing(chosen, last):
+                    passed_over = self.folder(entry.folder).passed_over.setdefault(stream, set())
+                    passed_over.update((*gap, last) for gap in gaps)
 
     def has(self, path: str) -> bool:
         """Say whether an object is there now."""

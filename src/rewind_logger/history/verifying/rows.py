@@ -42,7 +42,9 @@ class Checked(NamedTuple):
     references: Sequence[Reference] = ()
 
 
-def check_segment(data: bytes, path: str, name: SegmentName, *, references: bool = False, before: int | None = None) -> Checked:
+def check_segment(
+    data: bytes, path: str, name: SegmentName, *, references: bool = False, before: int | None = None
+) -> Checked:
     """Check one segment.
 
     Args:
