@@ -68,12 +68,6 @@ def other_plan(base: Base) -> Base:
     return replace(base, plan=plan)
 
 
-def gap_in_plan(base: Base) -> Base:
-    plan = {folder: {s: files[1:] for s, files in streams.items()} for folder, streams in base.plan.items()}
-    assert plan
-    return replace(base, plan=plan)
-
-
 BREAKS: dict[Callable[[Base], Base], str] = {
     earlier_seal: "sealed at",
     later_cut: "cut at a later step",
@@ -83,7 +77,6 @@ BREAKS: dict[Callable[[Base], Base], str] = {
     another_history: "other things of revisions|sealed at",
     without_revision: "has the number",
     other_plan: "A base says that it is read",
-    gap_in_plan: "A base names all that is read up to flush",
 }
 
 
