@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
+from rewind_logger.errors import TransientStorageError
 from rewind_logger.history import age, reader
+from rewind_logger.history.flusher import Flusher
 from rewind_logger.history.journals import outbox
 from rewind_logger.history.journals.journal import Journal
+from rewind_logger.history.late_opening import LateOpening
+from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.term import Term
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
+from rewind_logger.storage.faults import Fault, FaultyStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
 from tests.history.lines import RUN, end, line, log, opened, read
@@ -95,6 +102,9 @@ def test_a_ctrl_c_within_a_row_costs_that_row_at_most(
     end(writer)
 
 
+OWN_WORK = ("outbox.py", "journal.py", "writer.py", "flusher.py", "delivery.py")
+
+
 def interrupted_at(number: int, work: Callable[[], object]) -> bool:
     """Do some work, and press Ctrl-C at the n-th call within it; return whether it came that far.
 
@@ -105,7 +115,7 @@ def interrupted_at(number: int, work: Callable[[], object]) -> bool:
     def profile(frame: FrameType, event: str, _: object) -> None:
         nonlocal left
         name = Path(frame.f_code.co_filename).name
-        if event in ("call", "c_return") and name in ("outbox.py", "journal.py", "writer.py", "flusher.py"):
+        if event in ("call", "c_return") and name in OWN_WORK:
             left -= 1
             if left == 0:
                 sys.setprofile(None)
@@ -214,3 +224,110 @@ def test_a_flush_within_the_end_of_a_run_says_that_it_cannot_be(
     assert writer.flush()
     writer.close()
     assert read(memory) == line(range(4))
+
+
+def handled_at(number: int, work: Callable[[], object], handler: Handler) -> bool:
+    """Do some work, and call the handler before the n-th instruction of the delivery's; return if it came that far."""
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if Path(frame.f_code.co_filename).name not in ("delivery.py", "contextlib.py"):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                handler()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+@pytest.mark.timeout(120)
+def test_a_flush_at_any_moment_of_what_is_done_alone_waits_for_nothing_that_waits_for_it(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that flushes cannot have its turn while the thread that the handler has come into has it."""
+    writer = opened(memory, background=True)
+    delivery, request = writer._delivery, Flusher.request
+    waited: list[bool] = []
+
+    def bounded(flusher: Flusher, timeout: float | None, waiting: Handler | None = None) -> bool:
+        waited.append(request(flusher, 10.0, waiting))
+        return waited[-1]
+
+    monkeypatch.setattr(Flusher, "request", bounded)
+    outcomes: list[bool] = []
+    for number in itertools.count(1):
+        if not handled_at(number, delivery.tidy, lambda: outcomes.append(writer.flush())):
+            break
+        assert all(waited), f"it waited in vain, before instruction {number}"
+        with delivery.alone():
+            pass
+    assert True in outcomes and False in outcomes
+    writer.close()
+
+
+def test_what_a_handler_has_interrupted_the_writing_of_is_not_written_within(memory: MemoryStorage) -> None:
+    writer = opened(memory)
+    log(writer, range(3))
+    with writer._delivery.alone(), pytest.raises(TransientStorageError, match="interrupted"):
+        writer.open(OpenRequest())
+    assert writer.flush()
+    end(writer)
+
+
+def away_at_first(machine: Machine, late: LateOpening) -> tuple[Writer, FaultyStorage]:
+    """Return a writer whose run is to be opened later, and its store, which is away."""
+    faulty = FaultyStorage(machine, lambda request: Fault("before", TransientStorageError("It is away.")))
+    writer = Writer(faulty, RUN)
+    writer.open_later(late, TransientStorageError("It is away."))
+    return writer, faulty
+
+
+@pytest.mark.timeout(120)
+def test_a_flush_within_a_row_does_not_wait_for_a_late_opening_which_waits_for_the_row(
+    machine: Machine, memory: MemoryStorage
+) -> None:
+    writer, faulty = away_at_first(machine, LateOpening(OpenRequest(), lambda opened: None, lambda: None))
+    log(writer, range(3))
+    assert not writer.flush(0.01)
+    with writer.lock:  # as a run has it around a row, into which the handler comes
+        faulty.plan = None
+        assert not writer.flush()
+        assert not writer.flush(60)
+    assert writer.flush(60), "it was made right after the row"
+    assert read(memory) == line(range(3))
+    end(writer)
+
+
+@pytest.mark.timeout(120)
+def test_a_flush_within_a_row_does_not_wait_for_what_follows_a_late_opening_either(
+    machine: Machine, memory: MemoryStorage
+) -> None:
+    made, within = threading.Event(), threading.Event()
+
+    def afterwards() -> None:
+        made.set()
+        assert within.wait(60)
+        with writer.lock:  # as the console of a run takes it
+            pass
+
+    writer, faulty = away_at_first(machine, LateOpening(OpenRequest(), lambda opened: None, afterwards))
+    log(writer, range(3))
+    faulty.plan = None
+    assert not writer.flush(0.01)
+    assert made.wait(60)
+    with writer.lock:
+        within.set()
+        assert not writer.flush()
+    assert writer.flush(60)
+    assert read(memory) == line(range(3))
+    end(writer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import secrets
+import threading
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,17 +15,21 @@ import pytest
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
 from rewind_logger.history import age, reader
+from rewind_logger.history import writer as writing
 from rewind_logger.history.late_opening import LateOpening
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.sync import sync_store
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
-from rewind_logger.storage.base import Storage
+from rewind_logger.storage.base import Listing, Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Plan, Request, every
 from rewind_logger.storage.memory import MemoryStorage
+from rewind_logger.storage.wrapper import WrapperStorage
+from rewind_logger.types import RunRef
 from tests.figures import count
-from tests.history.lines import RUN, end, line, log, opened, read
+from tests.history.lines import RUN, end, forked, line, log, opened, read
 from tests.history.machine import Killed, Machine, die, dying, journals, release, requests_of, waiting
+from tests.history.synced import claims_of
 
 AWAY = TransientStorageError("The network is down.")
 
@@ -123,7 +128,7 @@ def test_a_kill_within_any_request_of_a_late_opening_neither_loses_nor_doubles_a
             again = opened(machine)
             steps = [step for step, _ in read(memory)]
             expected = list(range(there + 5))
-            count("crash points")
+            count("requests cut short")
             count("rows checked", len(expected))
             count("rows lost", len(set(expected) - set(steps)))
             assert steps in (expected, [*expected, there + 5]), f"killed in request {number}, {after=}"
@@ -229,6 +234,90 @@ def test_a_writer_that_is_closed_before_its_store_is_back_leaves_its_rows(machin
     assert len(journals(machine)) == 1
     end(opened(machine))
     assert read(memory) == line(range(3))
+
+
+class Halting(WrapperStorage):
+    """A store in which a request of one kind hangs until it is let through; without a kind it is away."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.verb = ""
+        self.halted, self.let_through = threading.Event(), threading.Event()
+
+    def list(self, folder: str) -> Listing:
+        self._halt("list")
+        return super().list(folder)
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._halt("create")
+        return super().create(path, data)
+
+    def _halt(self, verb: str) -> None:
+        if not self.verb:
+            raise AWAY
+        if verb == self.verb:
+            self.halted.set()
+            self.let_through.wait()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("verb", ["list", "create"])
+def test_a_late_opening_that_hangs_while_its_writer_is_closed_takes_the_run_from_nobody(
+    verb: str,
+    machine: Machine,
+    memory: MemoryStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its journal is unlocked, and whoever opened the run since has brought in its rows."""
+    monkeypatch.setattr(writing, "CLOSE_S", 0.01)
+    halting = Halting(machine)
+    made = late(halting, background=True)
+    log(made, range(3))
+    halting.verb = verb
+    assert not made.flush(0.0), "which asks for it at once"
+    assert halting.halted.wait(60) and made._flusher is not None
+    thread = made._flusher._thread
+    try:
+        made.close()
+        other = opened(machine)
+        log(other, range(3, 6))
+        assert other.flush()
+        claimed = claims_of(memory)
+    finally:
+        halting.let_through.set()
+    thread.join(60)
+    assert claims_of(memory) == claimed
+    log(other, [6])
+    assert other.flush()
+    assert read(memory) == line(range(7))
+    end(other)
+    assert not [record for record in caplog.records if "again after" in record.getMessage()], "it did not arrive"
+
+
+@pytest.mark.timeout(120)
+def test_a_late_opening_of_what_cannot_be_opened_so_is_given_up_with_one_sentence(
+    machine: Machine, memory: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fork of another store whose opening was cut short: only that can finish it."""
+    elsewhere = MemoryStorage(f"memory://test-{secrets.token_hex(6)}")
+    before(elsewhere, 5)
+
+    def kill(request: Request) -> Fault | None:
+        return Fault("before", Killed()) if request.path.endswith("base.json") else None
+
+    with pytest.raises(Killed):
+        forked(FaultyStorage(memory, kill), "child", 3, source=elsewhere)
+    made = Writer(machine, RunRef("p", "child"))
+    made.open_later(LateOpening(OpenRequest(), lambda opened: None, lambda: None), AWAY)
+    log(made, range(2))
+    for _ in range(2):
+        with pytest.raises(FencedError, match=r"was not finished: fork it from there again.* are kept in "):
+            made.flush(60)
+    made.close()
+    assert made.kept is not None
+    [said] = [record for record in caplog.records if "was not finished" in record.getMessage()]
+    assert said.exc_info is None
 
 
 KEYS = [f"metric-{i}" for i in range(100)]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from rewind_logger import open_store
 from rewind_logger.errors import TransientStorageError
+from rewind_logger.history import writer as writing
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import run as run_module
 from rewind_logger.sdk import waiting as waiting_module
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import RunSpec
-from rewind_logger.sdk.waiting import Waiting
+from rewind_logger.sdk.waiting import Waiting, rows_left
 from rewind_logger.storage import open_storage
 from rewind_logger.storage.faults import Fault, FaultyStorage
+from rewind_logger.storage.wrapper import WrapperStorage
 from rewind_logger.types import RunRef
 
 
@@ -92,3 +96,48 @@ def test_the_end_of_a_run_waits_for_a_bounded_time_and_says_how_many_rows_are_le
     assert f"rewind-logger: run p/r1: 1,234 rows are still to come into {tmp_path}; waiting 0 s." in said
     assert f"is kept in {tmp_path}/p/r1/j/" in said[-1]
     assert said[-1].endswith(f"python -c \"import rewind_logger; rewind_logger.sync('{tmp_path}')\"")
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"), [(1234, "1,234 rows are still to come into"), (0, "that it ends is still to be noted in")]
+)
+def test_what_is_waited_for_is_named(rows: int, what: str) -> None:
+    assert rows_left(RunRef("p", "a"), "s3://b", lambda: rows, 120) == f"run p/a: {what} s3://b; waiting 120 s."
+
+
+class Endless(WrapperStorage):
+    """A store that does not answer when the end of a run is noted, until it is let."""
+
+    released = threading.Event()
+
+    def put(self, path: str, data: bytes) -> None:
+        if path.endswith("/end.json"):
+            self.released.wait()
+        super().put(path, data)
+
+
+@pytest.mark.timeout(120)
+def test_an_end_that_could_not_be_noted_is_told_of_and_rows_are_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store answers only after `finish` has returned."""
+    monkeypatch.setattr(run_module, "FINISH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(run_module, "AFTER_UPLOADS_S", 0.0)
+    monkeypatch.setattr(writing, "CLOSE_S", 0.01)
+    storage = Endless(open_storage(tmp_path))
+    run = Run(RunSpec(storage=storage, run=RunRef("p", "r1"), console=False, system_metrics=False))
+    run._open(OpenRequest())
+    run.log({"a": 1})
+    assert run.flush(60)
+    flush = run._writer.flush
+    monkeypatch.setattr(run._writer, "flush", lambda timeout, waiting: flush(60))  # however busy this machine is
+    try:
+        run.finish()
+    finally:
+        storage.released.set()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"rewind-logger: run p/r1 finished, but not all of it is in the store: Every row is in {tmp_path}, but that the"
+        " run has ended could not be noted there. It did not answer in time. It may be shown as one that crashed, until"
+        " it is opened and finished again."
+    )
+    assert open_store(tmp_path).run("p/r1").summary["a"] == 1

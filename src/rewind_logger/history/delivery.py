@@ -6,8 +6,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from rewind_logger.errors import CorruptError, FencedError, RewindError, TransientStorageError
+from rewind_logger.history.held import is_held_here
 from rewind_logger.history.journals.outbox import Outbox
 from rewind_logger.history.journals.part import PASSING
 from rewind_logger.history.term import Term
@@ -38,8 +40,7 @@ class Delivery:
         self.next_step = 0
         """One past the last step of which the store has rows, those of earlier terms included."""
         self._lock = lock
-        self._turn = threading.Lock()
-        self._thread: int | None = None  # whose turn it is
+        self._turn = threading.RLock()  # of such a kind that a thread can ask whether it is its own
         self._unread = 0  # how often the first batch could not be read back
         self._ended: tuple[str, int] | None = None  # what the closing mark of the term says
 
@@ -57,17 +58,19 @@ class Delivery:
     @property
     def is_mine(self) -> bool:
         """Whether this very thread is at it, which a signal's handler finds that has come into it."""
-        return self._thread == threading.get_ident()
+        return is_held_here(self._turn)
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the only one who writes to the store."""
-        with self._turn:
-            self._thread = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._thread = None
+    def alone(self) -> AbstractContextManager[object]:
+        """Return what lets nobody else write to the store while it is entered.
+
+        It is the lock itself, which is taken and given back in one step each: a Ctrl-C in between would leave it taken.
+
+        Raises:
+            TransientStorageError: If this very thread is at it: what a signal's handler has come into is half done.
+        """
+        if self.is_mine:
+            raise TransientStorageError("A signal's handler cannot write what it has interrupted the writing of.")
+        return self._turn
 
     def drain(self, term: Term, outbox: Outbox) -> None:
         """Bring every row that was appended before the call into the store, unless that term is left meanwhile.
@@ -113,19 +116,23 @@ class Delivery:
             return self.term.beat()
 
     def end(self, state: str) -> None:
-        """Tidy, and put the closing mark unless it is there; a row that comes later takes it back.
+        """Put the closing mark unless it is there; a row that comes later takes it back.
 
         Raises:
             FencedError: If another writer has taken the run over.
             StorageError: If the store failed.
         """
-        self.tidy(closing=True)
         with self.alone():
             mark = (state, self.next_step)
-            if self.term is not None and self._ended != mark:
+            if self.term is None or self._ended == mark:
+                return
+            self._ended = mark  # before it is: who goes on meanwhile has to take it back
+            try:
                 with self._noting_a_fence():
                     self.term.end(*mark)
-                self._ended = mark
+            except BaseException:
+                self._ended = None
+                raise
 
     def go_on(self) -> bool:
         """Take the closing mark back, if there is one; return whether there was."""

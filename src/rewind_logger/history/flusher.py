@@ -7,7 +7,9 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rewind_logger.errors import FencedError, StorageError, TransientStorageError
 from rewind_logger.history.outage import Outage
@@ -17,6 +19,15 @@ LOG = logging.getLogger("rewind_logger")
 
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 """Seconds before the first and, doubling, between later attempts at a store that fails."""
+
+
+@dataclass(slots=True, eq=False)
+class _Errand:
+    """Something to be done once."""
+
+    work: Callable[[], None]
+    done: bool = False
+    error: Exception | None = None
 
 
 class Flusher:
@@ -36,7 +47,7 @@ class Flusher:
 
         Args:
             name: Of the run, for messages.
-            drain: Brings everything that waits into the store.
+            drain: Brings everything that waits into the store; returns False if it has not, and need not.
             tidy: What may follow at leisure; nobody waits for it, and it does not fail.
             due: Returns when a drain is due, on the monotonic clock; None if nothing waits.
             idle: Called before each wait; returns when it wants to be called again, on the same clock. Does not fail.
@@ -57,6 +68,8 @@ class Flusher:
         self._answered = 0
         self._attempted = 0
         self._failure: Exception | None = None
+        self._drained = False  # whether the last attempt did what it was to do
+        self._errands: deque[_Errand] = deque()
         self._stopping = False
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"rewind-logger {name}", daemon=True)
@@ -85,27 +98,64 @@ class Flusher:
             FencedError: If the run is no longer ours.
             StorageError: If the attempt failed, and there is no timeout or trying again cannot help.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         with self._state:
             self._asked += 1
             mine = self._asked
             self.wake()
+
+        def outcome() -> bool | None:
+            if self._answered >= mine:
+                return True
+            # An attempt that had begun before says nothing about the store as it is now.
+            # No local name for it: its traceback will refer to this frame, and both to the rows of the attempt.
+            tried = self._attempted >= mine and self._failure is not None
+            if tried and (timeout is None or not isinstance(self._failure, TransientStorageError)):
+                assert self._failure is not None
+                raise self._failure
+            if self._ended and isinstance(self._failure, FencedError):
+                raise self._failure
+            return None
+
+        return self._wait(outcome, timeout, waiting)
+
+    def do(self, work: Callable[[], None], timeout: float | None, waiting: Callable[[], None] | None = None) -> bool:
+        """Have the thread do something once, and wait for it.
+
+        Args:
+            work: What is to be done; its errors are raised here.
+            timeout: Seconds to wait at most; what has not been begun by then is not done.
+            waiting: Called about once a second meanwhile.
+
+        Returns:
+            Whether it was done; False if the time ran out, or the thread ended.
+        """
+        errand = _Errand(work)
+
+        def outcome() -> bool | None:
+            if errand.error is not None:
+                raise errand.error
+            return errand.done or None
+
+        self._errands.append(errand)
+        try:
+            self.wake()
+            return self._wait(outcome, timeout, waiting)
+        finally:
+            with contextlib.suppress(ValueError):
+                self._errands.remove(errand)
+
+    def _wait(
+        self, outcome: Callable[[], bool | None], timeout: float | None, waiting: Callable[[], None] | None
+    ) -> bool:
+        """Wait until something has come out of the thread's work; False if the time ran out, or the thread ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._state:
-                if self._answered >= mine:
-                    return True
-                # An attempt that had begun before says nothing about the store as it is now.
-                # No local name for it: its traceback will refer to this frame, and both to the rows of the attempt.
-                tried = self._attempted >= mine and self._failure is not None
-                if tried and (deadline is None or not isinstance(self._failure, TransientStorageError)):
-                    assert self._failure is not None
-                    raise self._failure
-                if self._ended:
-                    if isinstance(self._failure, FencedError):
-                        raise self._failure
-                    return False
+                found = outcome()
+                if found is not None:
+                    return found
                 left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+                if self._ended or (left is not None and left <= 0):
                     return False
                 self._state.wait(left if waiting is None else min(1.0, 1.0 if left is None else left))
             if waiting is not None:
@@ -135,6 +185,7 @@ class Flusher:
         failures, attempted = int(self._away_at_first), 0
         wait, retry_at = FIRST_RETRY_S, time.monotonic() + FIRST_RETRY_S if failures else 0.0
         while not self._stopping:
+            self._do_errands()
             asked = self._asked
             due = self._due()
             if failures and due is not None:
@@ -148,7 +199,8 @@ class Flusher:
             attempted = asked
             error = self._attempt()
             if error is None:
-                self._outage.succeeded()
+                if self._drained:
+                    self._outage.succeeded()
                 failures, wait = 0, FIRST_RETRY_S
             else:
                 if not isinstance(error, FencedError):
@@ -168,6 +220,20 @@ class Flusher:
             if error is None:
                 self._tidy()
 
+    def _do_errands(self) -> None:
+        while True:
+            try:
+                errand = self._errands.popleft()
+            except IndexError:
+                return
+            try:
+                errand.work()
+            except Exception as error:
+                errand.error = error
+            with self._state:
+                errand.done = True
+                self._state.notify_all()
+
     def _sleep(self, seconds: float | None, until: float | None) -> None:
         """Wait until somebody wakes us, or the first of the times is over."""
         if until is not None:
@@ -180,7 +246,7 @@ class Flusher:
 
     def _attempt(self) -> Exception | None:
         try:
-            self._drain()
+            self._drained = self._drain() is not False
         except (FencedError, StorageError) as error:
             return error
         except Exception as error:  # a bug must neither end training nor silence the run for good

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 
 from rewind_logger.errors import StorageError
@@ -14,9 +13,8 @@ ASKED_AGAIN_S = 600.0
 """How long an answer is good for."""
 
 _answers: dict[str, tuple[float, float]] = {}
-"""By the place of a store what it said, and when by the wall time of this machine."""
-
-_lock = threading.Lock()
+"""By the place of a store what it said, and when by the wall time of this machine. Read and set in one step each: a
+lock around that would be held for ever in a child that is forked in the midst of it."""
 
 
 def now(storage: Storage) -> float:
@@ -41,12 +39,10 @@ def now(storage: Storage) -> float:
 
 def about_now(storage: Storage) -> float:
     """Return the same, to a second or two; the store is asked once in ten minutes."""
-    with _lock:
-        asked = _answers.get(storage.place)
+    asked = _answers.get(storage.place)
     here = time.time()
     # The wall time, for it goes on while a machine sleeps; one that was set back asks anew.
     if asked is None or not 0 <= here - asked[1] < ASKED_AGAIN_S:
         asked = now(storage), here
-        with _lock:
-            _answers[storage.place] = asked
+        _answers[storage.place] = asked
     return asked[0] + here - asked[1]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rewind_logger.errors import FencedError, StorageError
 from rewind_logger.format.aggregates import Aggregates
-from rewind_logger.history import age, recovery
+from rewind_logger.history import age, ending, live, recovery
 from rewind_logger.history.blobs import digest_of
 from rewind_logger.history.cumulative import Cumulative, everything
 from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.flusher import Flusher
+from rewind_logger.history.held import is_held_here
 from rewind_logger.history.journals.outbox import Outbox
 from rewind_logger.history.journals.roots import further_roots, journal_root
 from rewind_logger.history.late_opening import LateOpening
@@ -32,7 +31,7 @@ CLOSE_S = 5.0
 
 _time_ns = time.time_ns
 
-_live: weakref.WeakSet[Writer] = weakref.WeakSet()
+_live = live.writers
 
 
 class Writer:
@@ -54,6 +53,8 @@ class Writer:
         self.opened: Opened | None = None
         self.kept: str | None = None
         """The folder, or folders, where `close` left rows that are not in the store; None if it left none."""
+        self.on_leave: Callable[[], None] = lambda: None
+        """Called by `open`, while no row can come: what comes from then on belongs to the term that is to come."""
         self._root = journal_root(storage, run)
         self._background = background
         self._outbox: Outbox | None = None
@@ -66,8 +67,7 @@ class Writer:
         self._opened_at = 0.0
         self._disowned = False
         self._late: LateOpening | None = None
-        _watch_forks()
-        _live.add(self)
+        live.add(self)
 
     def append(
         self,
@@ -141,7 +141,7 @@ class Writer:
         if self._delivery.term is not None:
             self._leave_term(self._delivery.term)
         self._disowned, self._late = False, None
-        opened = self._claim(request)
+        opened = self._claim(self.storage, request)
         self._enter(opened)
         self._start_flusher()
         return opened
@@ -173,7 +173,8 @@ class Writer:
 
         Returns:
             Whether it is so. False: the time ran out, or the run is not open; the rows are in the journal. At once
-            False in a signal's handler that has come into the writing of a row, which ends after it only.
+            False in a signal's handler that has come into the writing of a row, which ends after it only, as does a
+            late opening.
 
         Raises:
             FencedError: If another writer has taken the run over.
@@ -185,6 +186,8 @@ class Writer:
             return False
         if self._delivery.is_mine:
             return False  # a signal's handler has come into the end of a run, and cannot wait for it
+        if self._late is not None and is_held_here(self.lock):
+            timeout = 0.0  # one has come into a row, and the run is opened after that: it is asked for, not waited for
         with self.lock:  # here and not by the flusher: this may be a signal's handler that has come into a `log`
             if self._outbox is not None and not self._outbox.close_batch():
                 return False
@@ -200,12 +203,20 @@ class Writer:
 
         Args:
             state: "finished" or "failed".
-            timeout: As for `flush`, whose result and errors these are.
+            timeout: As for `flush`, whose result and errors these are; for all of it together.
             waiting: As for `flush`.
+
+        Raises:
+            UnendedError: If every row is in the store, and only that the run has ended could not be noted.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.lock:
+            if self._resting:
+                self._start_flusher()
         if not self.flush(timeout, waiting):
             return False
-        self._delivery.end(state)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ending.note(state, self.storage.url, self._delivery, self._flusher, left, waiting)
         self._rest()
         return True
 
@@ -279,13 +290,11 @@ class Writer:
         """The folder of the journal, None if it is in memory or there is none."""
         return None if self._outbox is None else self._outbox.where
 
-    def _claim(self, request: OpenRequest, outbox: Outbox | None = None) -> Opened:
+    def _claim(self, storage: Storage, request: OpenRequest, outbox: Outbox | None = None) -> Opened:
         """Bring in what was left before, and make the claim and the base."""
-        notes = recovery.recover_before(self.storage, self.run, self._root, request)
+        notes = recovery.recover_before(storage, self.run, self._root, request)
         outbox = outbox or self._outbox or self._begin_outbox()
-        opened = open_run(
-            self.storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where
-        )
+        opened = open_run(storage, self.run, request, nonce=outbox.nonce, on_claim=outbox.claimed, journal=outbox.where)
         return replace(opened, notes=(*opened.notes, *notes))
 
     def _enter(self, opened: Opened) -> None:
@@ -301,23 +310,31 @@ class Writer:
         """Open the run, which could not be opened when that was asked for.
 
         Raises:
-            FencedError: If another writer opened it at this moment; the rows are in the journal.
+            FencedError: If another writer opened it at this moment, or nobody can; the rows are in the journal.
             StorageError: If the store is still away, or cannot be read.
         """
-        try:
-            opened = late.attempt(lambda request: self._claim(request, outbox))
-        except FencedError as error:
-            self._late = None
-            self._delivery.fence(error)
-            raise
-        with self.lock:
-            if self._outbox is not outbox:  # closed meanwhile: the rows are kept in its journal
+        claim = functools.partial(self._claim, outbox=outbox)
+        with self._delivery.alone():
+            if self._late is not late:
                 return
-            outbox.opened()
-            self._late = None
-            self._enter(opened)
-            late.opened(opened)
-        late.afterwards()
+            try:
+                opened = late.attempt(self.storage, claim, lambda: self._late is late, outbox.where)
+            except FencedError as error:
+                self._late = None
+                self._delivery.fence(error)
+                raise
+            if opened is None:
+                return
+            try:
+                with self.lock:
+                    if self._outbox is not outbox:  # closed meanwhile: the rows are kept in its journal
+                        return
+                    outbox.opened()
+                    self._enter(opened)
+                    late.opened(opened)
+                late.afterwards()
+            finally:
+                self._late = None  # not before: up to here the lock is waited for, and `flush` goes by that
 
     def _begin_outbox(self) -> Outbox:
         with self.lock:
@@ -379,6 +396,7 @@ class Writer:
             outbox, self._outbox = self._outbox, None
             if outbox is not None:
                 outbox.close_batch()
+            self.on_leave()
         if outbox is not None:
             with contextlib.suppress(FencedError, StorageError):  # what another thread logged since
                 self._delivery.drain(term, outbox)
@@ -422,15 +440,3 @@ class Writer:
         self._resting = False
         self.lock = threading.RLock()
         self._delivery = Delivery(self.storage, self.lock)
-
-
-@functools.cache
-def _watch_forks() -> None:
-    """Have forked children let go of their parent's runs."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_disown_all)
-
-
-def _disown_all() -> None:
-    for writer in list(_live):
-        writer._disown()

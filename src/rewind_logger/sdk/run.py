@@ -33,7 +33,7 @@ from rewind_logger.sdk.steps import backward, check_logged_step
 from rewind_logger.sdk.summary.live import LiveSummary
 from rewind_logger.sdk.summary.step_sync import StepSync
 from rewind_logger.sdk.summary.summarized import Summarized
-from rewind_logger.sdk.waiting import Waiting
+from rewind_logger.sdk.waiting import Waiting, rows_left
 from rewind_logger.types import OPENING_CLOCK, RunRef, Scalar
 
 LOG = logging.getLogger("rewind_logger")
@@ -71,6 +71,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._driven = spec.driven
         self._diverted: Callable[[Mapping[str, Any], int | None], None] | None = None  # takes rows until it is opened
         self._writer: Writer = (NullWriter if spec.disabled else Writer)(spec.storage, spec.run)
+        self._writer.on_leave = self._forget_clock
         self._append = self._writer.append
         self._lock = self._writer.lock
         self._state: Literal["live", "finished", "forked"] = "live"
@@ -170,7 +171,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                     self._clock = clock + 1
                 return
             given: int | None = check_logged_step(step)
-            if self._counting:
+            if self._counting and not self._driven:
                 self._steps_given = True
                 self._writer.give_steps()
             if given == clock:
@@ -287,6 +288,10 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         open_runs.add(self._storage.url, self._ref, self)
         self._companions.begin()
 
+    def _forget_clock(self) -> None:
+        """Stamp what is logged until the next opening is made with its start; the lock is held."""
+        self._clock = None
+
     def _arrive(self, request: OpenRequest, opened: Opened) -> None:
         """Go on at the end of the run, now that it is known; the lock is held."""
         self._counting = False
@@ -335,7 +340,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
 
     def _complain(self, trouble: str) -> None:
         """Say why not everything is in the store."""
-        kept = notice.kept_in(self._storage.url, trouble, self._writer.journal)
+        journal = self._writer.journal if self._writer.waiting else None
+        kept = notice.kept_in(self._storage.url, trouble, journal)
         LOG.error("Run %s: %s%s", self._ref, trouble, kept)
 
     def _advance(self, clock: int) -> None:
@@ -387,7 +393,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             now = time.monotonic()
             deadline = max(deadline, now + min(timeout, AFTER_UPLOADS_S))
             timeout = deadline - now
-            with Waiting(lambda: self._still_waits(timeout)) as waiting:
+            left = partial(rows_left, self._ref, self._storage.url, lambda: self._writer.rows_waiting, timeout)
+            with Waiting(left) as waiting:
                 if self._writer.finish(state, timeout, waiting):
                     return None
         except (RewindError, OSError) as error:  # whatever it is, training has ended well
@@ -395,11 +402,6 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         if time.monotonic() < deadline:
             return f"Not everything is in {self._storage.url}: a signal's handler cannot wait for what it interrupted."
         return f"Not everything came into {self._storage.url} within {round(timeout, 1):g} s."
-
-    def _still_waits(self, timeout: float) -> str:
-        """Say what is waited for."""
-        rows = self._writer.rows_waiting
-        return f"run {self._ref}: {rows:,} rows are still to come into {self._storage.url}; waiting {timeout:.0f} s."
 
     def _disown(self) -> None:
         """In a forked child: the run stays the parent's."""

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from rewind_logger.sdk import notice
 from rewind_logger.sdk.console import tap
+from rewind_logger.types import RunRef
 
 FIRST_S = 2.0
 """How long nothing is said: most waits are shorter."""
@@ -63,6 +64,20 @@ class Waiting:
         with contextlib.suppress(Exception), tap.unheard():  # as `notice.say`
             terminal.write(f"\r\x1b[K{text}")
             terminal.flush()
+
+
+def rows_left(run: RunRef, store: str, waiting: Callable[[], int], timeout: float) -> str:
+    """Say what the end of a run waits for.
+
+    Args:
+        run: The run.
+        store: Where its store is.
+        waiting: Returns how many rows are not there yet.
+        timeout: Seconds that are waited at most.
+    """
+    rows = waiting()
+    what = f"{rows:,} rows are still to come into" if rows else "that it ends is still to be noted in"
+    return f"run {run}: {what} {store}; waiting {timeout:.0f} s."
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rewind_logger.errors import TransientStorageError
 from rewind_logger.storage.base import Listing, Object, ObjectInfo, Retries, Storage, Unfinished
@@ -19,6 +20,21 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.2
 """Upper bound of the wait before a request is made for the second time."""
+
+
+_lock = threading.RLock()
+"""Around the counts of failed requests: one for all, since a forked child is given it anew; and re-entrant, since a
+signal's handler may make requests."""
+
+
+def _enter_child() -> None:
+    """Give a forked child a lock of its own: the parent's may have been held by a thread that is not here."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
 
 
 def _uniform() -> float:
@@ -64,7 +80,6 @@ class RetryingStorage(WrapperStorage):
         self._sleep = sleep
         self._uniform = uniform
         self._retries = Retries()
-        self._lock = threading.Lock()
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Storage.create`."""
@@ -168,14 +183,8 @@ class RetryingStorage(WrapperStorage):
 
     def _count(self, requests: int, size: int) -> None:
         """Count requests that were made in vain."""
-        with self._lock:
+        with _lock:
             self._retries = Retries(self._retries.requests + requests, self._retries.bytes + size)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
 
     def _wait(self, attempt: int) -> None:
         """Wait between attempt number `attempt`, from 1, and the next."""
