@@ -12,6 +12,7 @@ import pytest
 
 NAMES = (
     "crash points",
+    "requests cut short",
     "takeovers",
     "faults injected",
     "bytes flipped",
@@ -20,7 +21,8 @@ NAMES = (
     "rows checked",
     "rows lost",
 )
-"""In the order in which they are printed."""
+"""In the order in which they are printed. At a crash point SIGKILL has ended a process; where an exception that nobody
+handles stands for that, in the place of a request, the request was cut short."""
 
 _WORKER_OUTPUT = "figures"
 

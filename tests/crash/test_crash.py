@@ -68,6 +68,17 @@ def test_a_kill_at_every_operation_on_s3_loses_nothing(scenario: str, nursery: N
     kill_everywhere(nursery, scenario, lambda: on_s3(s3_server), sample=None)
 
 
+def test_what_breaks_the_promise_is_caught_on_s3(nursery: Nursery, s3_server: S3Server) -> None:
+    """There it shows in the midst of a request: the rows of a segment of which half was sent are nowhere."""
+    scenario, broken = BROKEN["dropped"].scenario, "dropped"
+    points = nursery.kill(scenario, None, "before", *on_s3(s3_server), broken=broken).points
+    number = next(n for n, point in enumerate(points) if point.startswith("send PUT ") and "/s/metrics/" in point)
+    outcome = nursery.kill(scenario, number, "half", *on_s3(s3_server), broken=broken)
+    assert outcome.killed and outcome.lost
+    assert any(BROKEN[broken].seen_as in trouble for trouble in outcome.trouble)
+    assert not nursery.kill(scenario, number, "half", *on_s3(s3_server)).trouble
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 def test_what_breaks_the_promise_is_caught(broken: str, nursery: Nursery) -> None:
     """The suite itself: a package with a fault in it does not pass."""

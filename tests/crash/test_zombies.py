@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
@@ -14,11 +15,13 @@ import pytest
 
 from rewind_logger.errors import FencedError
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import claims
+from rewind_logger.history import blobs, claims
+from rewind_logger.history.carrying import named_in
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.sync import sync_store
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
+from rewind_logger.storage.base import Storage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position, RunRef
 from tests.figures import count
@@ -56,10 +59,13 @@ class Sleeper:
     taken: Line = field(default_factory=list)
     left: Line = field(default_factory=list)
     """What another writer left in its journal, here."""
+    shown: list[bytes] = field(default_factory=list)
+    """Media whose rows the run has, or that were acknowledged."""
     fenced: FencedError | None = None
 
     def __post_init__(self) -> None:
         self.armed = False
+        self.showing: list[bytes] = []
         network = Network(random.Random(0))
         self.machine = Machine(self.memory, self.disk / "old")
         self.storage = SteppingStorage(self.machine, self.disk / "old", self._moment, network)
@@ -70,10 +76,17 @@ class Sleeper:
         log(self.writer, steps, turn=OLD)
         self.logged += line(steps, turn=OLD)
 
+    def show(self, step: int) -> None:
+        """Log a medium."""
+        show(self.writer, step)
+        self.showing.append(medium(step))
+
     def flush(self) -> None:
         """Flush, and note what was acknowledged."""
         assert self.writer.flush()
         self.acknowledged = list(self.logged)
+        self.shown += self.showing
+        self.showing = []
 
     def _moment(self) -> None:
         if not self.armed:
@@ -97,6 +110,22 @@ class Sleeper:
             end(young)
         else:
             young.close()
+
+
+def medium(step: int) -> bytes:
+    """Return what `show` shows at a step."""
+    return b"a picture of step %d" % step
+
+
+def show(writer: Writer, step: int) -> None:
+    """Log a medium: a row that names a blob."""
+    digest = writer.attach(medium(step))
+    writer.append("media", {"picture": json.dumps({"sha256": digest, "size": len(medium(step))})}, step)
+
+
+def media(storage: Storage, run: RunRef, revision: int | None = None) -> list[bytes]:
+    """Return what the rows of a revision name: each is there, or this fails."""
+    return [blobs.read(storage, digest) for digest in named_in(storage, resolve(storage, run, revision), "media")]
 
 
 class Operation:
@@ -189,6 +218,36 @@ class Finish(Flush):
         sleeper.acknowledged = list(sleeper.logged)
 
 
+class Upload(Flush):
+    """Media: the blob is put before the row that names it."""
+
+    def do(self, sleeper: Sleeper) -> None:
+        for step in (5, 6):
+            sleeper.show(step)
+            sleeper.log(step)
+            sleeper.flush()
+
+
+class Copy(Operation):
+    """Branch off a run of another store, of which rows and blobs are copied; the same job, started several times."""
+
+    run = RunRef("p", "b")
+
+    def before(self, sleeper: Sleeper) -> None:
+        source = MemoryStorage(f"memory://test-{secrets.token_hex(6)}")
+        sleeper.taking = OpenRequest(at=Position(RUN, None, 4), source=source)
+        writer = opened(source)
+        for step in range(5):
+            show(writer, step)
+            log(writer, [step])
+            writer.flush()
+        end(writer)
+        sleeper.shown = [medium(step) for step in range(4)]
+
+    def do(self, sleeper: Sleeper) -> None:
+        sleeper.writer.open(sleeper.taking)
+
+
 class Merge(Operation):
     """Merge ancestors, which is done after the first flush."""
 
@@ -204,7 +263,19 @@ class Merge(Operation):
         sleeper.flush()
 
 
-OPERATIONS: list[Callable[[], Operation]] = [Begin, Resume, Rewind, Restore, Fork, Recover, Flush, Finish, Merge]
+OPERATIONS: list[Callable[[], Operation]] = [
+    Begin,
+    Resume,
+    Rewind,
+    Restore,
+    Fork,
+    Copy,
+    Recover,
+    Flush,
+    Upload,
+    Finish,
+    Merge,
+]
 
 
 def asleep(operation: Operation, folder: Path, sleep_at: int | None, takeovers: int, here: bool = False) -> Sleeper:
@@ -269,11 +340,15 @@ def check(sleeper: Sleeper, initial: Line, where: str) -> None:
     for found in revisions:
         steps = [step for step, _ in found]
         assert steps == sorted(set(steps)), f"{where}: {found} is in no order, or doubled"
+    seen = [one for number in range(1, head.revision + 1) for one in media(sleeper.memory, sleeper.run, number)]
+    assert {*sleeper.shown} <= {*seen}, f"{where}: of {sleeper.shown}, {seen} are seen"
     last = sleeper.acknowledged if mine else sleeper.taken
     assert [row for row in revisions[-1] if row in last] == last, f"{where}: who came last does not have the run"
     die(writer)
     forks = [one.fork for one in sync_store(sleeper.machine, as_fork=True) if one.what == "forked"]
     kept = [read(sleeper.memory, run=fork) for fork in forks if fork is not None]
+    seen += [one for fork in forks if fork is not None for one in media(sleeper.memory, fork)]
+    assert {*sleeper.showing} <= {*seen}, f"{where}: of {sleeper.showing}, {seen} are kept"
     left = {*sleeper.logged, *sleeper.left}
     count("rows checked", len(left))
     lost = left - everywhere - {row for found in kept for row in found}
@@ -289,7 +364,7 @@ def initial_rows(operation: Operation) -> Line:
     """What `before` leaves, of what the operation's run has."""
     if isinstance(operation, Begin):
         return []
-    return line(range({Fork: 4, Recover: 3}.get(type(operation), 5)))
+    return line(range({Fork: 4, Copy: 4, Recover: 3}.get(type(operation), 5)))
 
 
 def sleeps(

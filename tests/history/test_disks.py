@@ -69,8 +69,7 @@ def parts(root: Path) -> list[Path]:
 def test_a_journal_on_a_full_disk_goes_on_on_another_and_a_kill_costs_nothing(
     on_it: Machine, memory: MemoryStorage, small: Disk, second_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if not small.alone:
-        pytest.skip("the system lets us mount no disk")
+    small.must_be_alone()
     writer = opened(on_it)
     log(writer, range(10))
     keys = ["a"]
@@ -94,8 +93,7 @@ def test_a_journal_on_a_full_disk_goes_on_on_another_and_a_kill_costs_nothing(
 def test_a_journal_returns_to_its_disk_when_there_is_room(
     on_it: Machine, memory: MemoryStorage, small: Disk, second_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if not small.alone:
-        pytest.skip("the system lets us mount no disk")
+    small.must_be_alone()
     writer = opened(on_it)
     for turn in range(4):
         if turn % 2:
@@ -237,8 +235,7 @@ def test_a_disk_that_becomes_read_only_stops_nothing(
     log(writer, range(10, 20))
     assert writer._outbox is not None
     writer._outbox.close_batch()
-    if not small.alone:
-        pytest.skip("the system lets us mount no disk")
+    small.must_be_alone()
     with small.read_only():
         log(writer, range(20, 30))
         with pytest.raises(StorageError, match="read-only"):

@@ -9,6 +9,7 @@ import pytest
 from rewind_logger.errors import StorageError, TransientStorageError
 from rewind_logger.format import segment
 from rewind_logger.history import age, flusher, reader
+from rewind_logger.history.journals import outbox
 from rewind_logger.history.journals.outbox import FLUSH_POINTS
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
@@ -17,6 +18,7 @@ from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Plan, Request, every
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
+from tests.figures import count
 from tests.history.lines import RUN, end, line, log, opened, read
 
 NEVER = 3600.0
@@ -185,6 +187,56 @@ def test_a_store_that_is_away_stops_nothing_and_is_tried_again(
     said = [record.getMessage() for record in caplog.records]
     assert len([text for text in said if "goes on in its journal" in text]) == 1
     assert said[-1] == "Run p/a is in its store again after 0 s: everything that waited has arrived."
+
+
+class Hanging(MemoryStorage):
+    """A store in memory that does not answer requests of one kind until it is let."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.hangs = ""
+        self.reached, self.released = threading.Event(), threading.Event()
+
+    def put(self, path: str, data: bytes) -> None:
+        self._answer("put")
+        super().put(path, data)
+
+    def read(self, path: str) -> bytes:
+        self._answer("read")
+        return super().read(path)
+
+    def _answer(self, verb: str) -> None:
+        if verb == self.hangs:
+            self.reached.set()
+            self.released.wait()  # without an end: one that came by itself would let a `log` go on that waits for it
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("verb", ["put", "read"])
+def test_rows_are_logged_while_a_request_hangs(
+    verb: str, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers only after every row was logged: a `log` that waited for it would wait for ever."""
+    monkeypatch.setattr(age, "REMOTE_AGE_S", (0.0, 0.0))
+    monkeypatch.setattr(outbox, "FLUSH_POINTS", 1_000)  # so that batches are full meanwhile, one after the other
+    hanging = Hanging(memory.url)
+    writer = opened(hanging, background=True)
+    hanging.hangs = verb
+    try:
+        log(writer, [0])
+        assert hanging.reached.wait(60), "for its age"
+        log(writer, range(1, 10_001))
+        assert read(memory) == (line([0]) if verb == "read" else [])
+        assert writer.rows_waiting == 10_001
+        assert not writer.flush(0.01), "the time runs out, and the rows wait"
+    finally:
+        hanging.released.set()
+    assert writer.flush(60)
+    found = read(memory)
+    count("rows checked", 10_001)
+    count("rows lost", 10_001 - len(set(found)))
+    assert found == line(range(10_001))
+    writer.close()
 
 
 def test_a_flush_is_not_told_of_a_failure_that_began_before_it(

@@ -170,7 +170,7 @@ def test_forks_that_adopt_what_they_need_stand_alone(store: Clocked) -> None:
 def test_a_fork_that_is_being_made_is_waited_for(store: Clocked) -> None:
     fill(store)
     paths = RunPaths(CHILD)
-    store.put(RunPaths(RUN).pin("abcd"), documents.encode_pin(CHILD))
+    store.put(RunPaths(RUN).pin("abcd"), documents.encode_pin(CHILD, RUN, "abcd"))
     for adopt in (False, True):
         with pytest.raises(ConfigError, match="p/b is being forked from it"):
             removed(store, adopt=adopt)
@@ -225,7 +225,7 @@ def test_a_removal_that_is_cut_short_anywhere_can_be_continued(
             storage = prepare(2 * number + after)
             with suppress(Killed):
                 work(dying(storage, number, after=after))
-            count("crash points")
+            count("requests cut short")
             there = catalog.runs(storage) == [RUN, CHILD]
             stages.add(there)
             if there:

@@ -121,7 +121,7 @@ def test_a_removal_of_a_revision_that_is_cut_short_can_be_continued(memory: Memo
             storage = prepare(2 * number + after)
             with suppress(Killed):  # one that looks for what is missing has no effect to be killed after
                 work(dying(storage, number, after=after))
-            count("crash points")
+            count("requests cut short")
             with suppress(RunNotFoundError):
                 assert read(storage, 1) == line(range(10)), "all of it or nothing"
                 stages.add("there")

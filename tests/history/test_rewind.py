@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rewind_logger.errors import RunNotFoundError
+from rewind_logger.format import names
 from rewind_logger.format.documents import decode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import catalog, compact
@@ -20,6 +21,7 @@ from rewind_logger.storage.base import Storage
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import Position, RunRef, Scalar
+from tests.history.clocked import objects
 from tests.history.lines import RUN, Line, end, exact, forked, line, log, opened, read, rewound
 
 
@@ -30,16 +32,30 @@ def begun(storage: Storage, steps: int = 10) -> None:
     end(writer)
 
 
+def contents(storage: Storage) -> dict[str, bytes]:
+    """All objects of a store, byte for byte, but for the journals of this machine."""
+    journals = f"{RunPaths(RUN).journals}/"
+    return {path: storage.read(path) for path in objects(storage) if not path.startswith(journals)}
+
+
 def test_a_rewind_keeps_what_is_before_and_archives_the_rest(storage: Storage) -> None:
-    begun(storage)
+    begun(storage, 6)
+    writer = opened(storage)
+    log(writer, range(6, 10))
+    end(writer)
+    before = contents(storage)
     writer = rewound(storage, 4)
     assert writer.opened is not None
     assert (writer.opened.kind, writer.opened.revision, writer.opened.start) == ("rewound", 2, 4)
     assert writer.opened.parent == Position(RUN, 1, 4)
+    after = contents(storage)
+    assert after.items() >= before.items(), "nothing is deleted or changed"
+    assert after.keys() - before.keys() == {RunPaths(RUN).claim(2), names.base(writer.opened.folder)}, "or copied"
     log(writer, range(4, 6), turn=1)
     end(writer)
     assert read(storage) == line(range(4)) + line(range(4, 6), turn=1)
     assert read(storage, 1) == line(range(10))
+    assert contents(storage).items() >= before.items()
 
 
 def test_a_position_beyond_the_last_row_cuts_nothing_and_is_where_the_run_goes_on(storage: Storage) -> None:

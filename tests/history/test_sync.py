@@ -103,7 +103,7 @@ def test_a_sync_that_is_killed_within_any_request_is_completed_by_the_next(case:
             sync_and_die(dying(machine, number, after=after), tmp_path)
             sync_store(machine, as_fork=True)
             found = read(memory, run=run)
-            count("crash points")
+            count("requests cut short")
             count("rows checked", len(expected))
             count("rows lost", len(set(expected) - set(found)))
             assert found == expected, f"killed in request {number}, {after=}"

@@ -16,7 +16,6 @@ from tests.proxy import Proxy, Request, Trouble, always
 from tests.servers import Answer
 
 SLOW_DOWN = Answer.s3_error(503, "SlowDown", "Please reduce your request rate.")
-EXPIRED = Answer.s3_error(400, "ExpiredToken", "The provided token has expired.")
 QUIET: dict[str, Any] = {"console": False, "system_metrics": False}
 
 
@@ -210,7 +209,19 @@ def test_the_end_of_a_run_says_what_was_made_again(
     assert "run p/a finished at step 0. 2 requests had failed and were made again." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        (400, "ExpiredToken", "credentials have expired"),
+        (403, "ExpiredToken", "credentials have expired"),
+        (403, "InvalidAccessKeyId", "access was denied"),
+        (403, "AccessDenied", "access was denied"),
+    ],
+)
 def test_credentials_that_expire_in_mid_run_are_looked_for_anew(
+    status: int,
+    code: str,
+    told: str,
     proxy: Proxy,
     where: dict[str, Any],
     bucket: Bucket,
@@ -230,8 +241,12 @@ def test_credentials_that_expire_in_mid_run_are_looked_for_anew(
         found.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s3cr3t-of-{key}\n")
 
     def check(request: Request) -> Answer | None:
-        return None if f"Credential={valid}/" in request.headers["Authorization"] else EXPIRED
+        if f"Credential={valid}/" in request.headers["Authorization"]:
+            return None
+        # What is wrong stands in the body, and the answer to a HEAD has none.
+        return Answer(status) if request.verb == "HEAD" else refused
 
+    refused = Answer.s3_error(status, code)
     write(valid)
     proxy.plan = check
     run = init(**{**where, "storage_options": options}, id="a")
@@ -240,7 +255,7 @@ def test_credentials_that_expire_in_mid_run_are_looked_for_anew(
     valid = "AKIASECOND"
     for i in range(1, 5):
         run.log({"a": i})
-    with pytest.raises(StorageError, match="credentials have expired"):
+    with pytest.raises(StorageError, match=told):
         run.flush()
     run.log({"a": 5})
     write(valid)

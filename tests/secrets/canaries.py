@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from rewind_logger.history.journals.part import parse_part
 from rewind_logger.storage import Storage
 
 PREFIX = "tweet"
@@ -37,6 +38,8 @@ def texts_of(path: str, data: bytes) -> Iterable[str]:
     if data.startswith(b"PAR1"):
         table = pq.read_table(io.BytesIO(data))
         yield json.dumps([table.to_pylist(), repr(table.schema.metadata)], default=repr)
+    if path.endswith(".part"):
+        yield repr(parse_part(0, data).rows)
 
 
 def files_below(folder: Path) -> Iterable[tuple[str, bytes]]:
@@ -59,9 +62,13 @@ def files_in(storage: Storage, folder: str = "") -> Iterator[tuple[str, bytes]]:
 def assert_nothing_leaks(said: str, storage: Storage, folder: Path) -> None:
     """See that there is nothing of a secret: in what was said, in the stores, and in the spool."""
     found = found_in(said)
+    rows = 0
     for place in ("other store", "spool"):
         for name, data in files_below(folder / place):
             found += [f"{place}/{name}: {leak}" for text in texts_of(name, data) for leak in found_in(text)]
+            if place == "spool" and name.endswith(".part"):
+                rows += sum(map(len, parse_part(0, data).rows.values()))
+    assert rows, "there is no journal"
     objects = list(files_in(storage))
     assert any(name.endswith(".parquet") for name, _ in objects), "there is no store"
     for name, data in objects:

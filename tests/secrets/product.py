@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import sys
 import traceback
@@ -17,6 +18,7 @@ from typing import Any
 
 import rewind_logger
 from rewind_logger import Artifact, Table, Text, init, open_store, sync
+from rewind_logger.history import age
 from rewind_logger.storage import open_storage
 from tests.secrets.canaries import canary
 
@@ -110,6 +112,16 @@ def go_wrong(urls: list[tuple[str, dict[str, Any]]], folder: Path) -> None:
         fails(lambda: run.log_artifact(checkpoint, name="ref", type="data"))
 
 
+def leave(url: str, options: dict[str, Any]) -> None:
+    """End in the midst of a run, as a kill does: what it logged is in its journal alone, in the spool."""
+    age.REMOTE_AGE_S = (3600.0, 3600.0)
+    run = init(dir=url, project="p", id="left", config={"lr": 0.1}, tags=["t"], notes="n", storage_options=options)
+    run.log({"loss": 0.0, "text": Text("some")})
+    print("printed by the script", flush=True)
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def main() -> None:
     logging.basicConfig()
     logging.getLogger("rewind_logger").setLevel(logging.DEBUG)
@@ -117,6 +129,7 @@ def main() -> None:
     folder = Path(asked["folder"])
     live(asked["url"], asked["options"], folder)
     go_wrong([(url, options) for url, options in asked["wrong"]], folder)
+    leave(asked["url"], asked["options"])
 
 
 if __name__ == "__main__":
