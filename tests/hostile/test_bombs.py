@@ -191,10 +191,9 @@ def test_a_checkpoint_whose_index_grows_without_end_fills_no_memory(tmp_path: Pa
     assert "is no checkpoint" in outcome(what, path)
 
 
-def test_a_table_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
-    url = str(tmp_path / "store")
+def logged_table(url: str, table: pa.Table) -> int:
+    """Log a table that somebody else wrote; return the size of its file."""
     storage = LocalStorage(url)
-    table = points(1_000_000, "x" * 65_536)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", store_schema=False)
     data = sink.getvalue().to_pybytes()
@@ -202,5 +201,28 @@ def test_a_table_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
     record = {"type": "table", "sha256": digest, "size": len(data), "format": "parquet", "rows": 1, "columns": 1}
     with init(dir=url, project="p", id="a", console=False, system_metrics=False) as run:
         run._append("media", {"t": json.dumps(record)}, 0)
-    said = outcome('open_store(sys.argv[1]).run("p/a").media()[0].to_table().to_arrow()', url)
-    assert "65,536,000,000 bytes of text" in said
+    return len(data)
+
+
+TABLE = 'open_store(sys.argv[1]).run("p/a").media()[0].to_table().to_arrow()'
+
+
+def test_a_table_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    logged_table(url, points(1_000_000, "x" * 65_536))
+    assert "65,536,000,000 bytes of text" in outcome(TABLE, url)
+
+
+def test_a_table_of_many_columns_that_never_change_fills_no_memory(tmp_path: Path) -> None:
+    """Each of them is a hundred bytes of the file, or a few thousand."""
+    url = str(tmp_path / "store")
+    nothing = pa.nulls(1 << 20, pa.float64())
+    size = logged_table(url, pa.table({f"c{number}": nothing for number in range(1_100)}))
+    assert size < 4 << 20
+    assert "9,227,468,800 bytes in memory" in outcome(TABLE, url)
+
+
+def test_a_table_of_a_column_that_never_changes_is_no_bomb(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    logged_table(url, pa.table({"c": pa.nulls(10_000_000, pa.float64())}))
+    assert outcome(TABLE, url) == "read\n"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from rewind_logger import RewindLogger, open_store
+from rewind_logger import Artifact, RewindLogger, init, open_store
 from rewind_logger.lightning.mark import Mark
 from rewind_logger.lightning.marked import own_store
-from rewind_logger.storage import open_storage
+from rewind_logger.storage import external, open_storage
 from tests.conftest import Bucket
 from tests.lightning.small import Model, fit, trainer
 from tests.secrets.canaries import assert_nothing_leaks, canary, endpoint
@@ -77,3 +77,25 @@ def test_a_checkpoint_that_names_another_host_does_not_get_the_options_there(hos
     passed = [options for options in ListeningFileSystem.opened_with if "password" in options]
     assert ListeningFileSystem.opened_with
     assert bool(passed) == told
+
+
+@pytest.mark.parametrize(("host", "told"), [("mine", True), ("stranger", False)])
+def test_an_artifact_that_names_another_host_does_not_get_the_options_there(
+    host: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setattr(external, "SCHEMES", external.SCHEMES | {"listening"})
+    reference, options = f"listening://{host}/data", {"password": "secret"}
+    with registered(ListeningFileSystem):
+        ListeningFileSystem().pipe_file(reference, b"content")
+        with init(dir="listening://mine/y", project="p", id="a", storage_options=options) as run:
+            artifact = Artifact("far", "dataset")
+            artifact.add_reference(reference)
+            run.log_artifact(artifact)
+        stored = open_store("listening://mine/y", options).run("p/a").artifact("far")
+        assert [entry.ref for entry in stored.files()] == [reference]
+        ListeningFileSystem.opened_with.clear()  # from here on the reference alone is fetched
+        stored.download(tmp_path / "folder")
+    assert (tmp_path / "folder" / "data").read_bytes() == b"content"
+    [opened_with] = ListeningFileSystem.opened_with
+    assert (opened_with.get("password") == "secret") == told

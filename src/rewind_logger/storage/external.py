@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from rewind_logger.errors import ConfigError, RewindError
+from rewind_logger.errors import ConfigError, CorruptError, RewindError
 from rewind_logger.storage.base import CHUNK_BYTES
 from rewind_logger.storage.descriptor import open_file
 from rewind_logger.storage.redact import public_text, public_url, secrets_of
@@ -41,6 +43,38 @@ def local_path(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme.lower() == "file" else None
 
 
+def open_regular(path: Path, url: str) -> BinaryIO:
+    """Open a file of this machine to read, and nothing that never ends or waits for somebody who writes to it.
+
+    Args:
+        path: The file.
+        url: What it was named by, for messages.
+
+    Raises:
+        ConfigError: If it is a device, a pipe or a socket.
+        OSError: If it is a folder, or cannot be opened.
+    """
+    # Looked at before, as to open a device may do something to it; and after, as it may have been replaced meanwhile.
+    _check_regular(os.stat(path), path, url)
+    # Without O_NONBLOCK to open a pipe waits for a writer.
+    descriptor = open_file(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check_regular(os.fstat(descriptor), path, url)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(found: os.stat_result, path: Path, url: str) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(
+            f"{public_url(url)} is a device, a pipe or a socket, and not read: it may have no end. Refer to a file."
+        )
+
+
 def describe(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[int | None, str | None]:
     """Return the size in bytes and the checksum of what a URL points to, as far as that is to be had cheaply.
 
@@ -53,7 +87,7 @@ def describe(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     path = local_path(url)
     try:
         if path is not None:
-            with open(path, "rb") as file:
+            with open_regular(path, url) as file:
                 content = hashlib.sha256()
                 while piece := file.read(CHUNK_BYTES):
                     content.update(piece)
@@ -69,7 +103,7 @@ def describe(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
         return None, None
 
 
-def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> Generator[bytes, None, None]:
     """Yield what a URL points to, piece by piece.
 
     Args:
@@ -77,7 +111,7 @@ def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> I
         storage_options: What fsspec's backend takes.
 
     Raises:
-        ConfigError: If the URL is none.
+        ConfigError: If the URL is none, or that of a device, a pipe or a socket.
         FileNotFoundError: If there is nothing at the URL.
         StorageError: If it could not be read.
     """
@@ -85,7 +119,7 @@ def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> I
     try:
         path = local_path(url)
         if path is not None:
-            source: Any = open(path, "rb")  # noqa: SIM115  (closed below)
+            source: Any = open_regular(path, url)
         else:
             filesystem, key = _open(url, storage_options)
             source = filesystem.open(key, "rb", block_size=CHUNK_BYTES)
@@ -102,26 +136,32 @@ def read_chunks(url: str, storage_options: Mapping[str, Any] | None = None) -> I
         raise from_backend(error, "read", public_url(url), secrets_of(url, dict(storage_options or {}))) from None
 
 
-def fetch(url: str, target: Path, storage_options: Mapping[str, Any] | None = None) -> tuple[str, int]:
+def fetch(
+    url: str, target: Path, storage_options: Mapping[str, Any] | None = None, *, expected: int | None = None
+) -> tuple[str, int]:
     """Copy what a URL points to into a new file, in a bounded amount of memory.
 
     Args:
         url: As `check_url` takes it.
         target: The file; there must be none of that name.
         storage_options: What fsspec's backend takes.
+        expected: The bytes that there should be: no more are written. None: all that come.
 
     Returns:
         The SHA-256 and the size of what was copied.
 
     Raises:
+        CorruptError: If there are more than expected.
         OSError: If the file cannot be written; else as `read_chunks`.
     """
     content, size = hashlib.sha256(), 0
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(open_file(target, flags), "wb") as file:
-        for piece in read_chunks(url, storage_options):
+    with open(open_file(target, flags), "wb") as file, closing(read_chunks(url, storage_options)) as pieces:
+        for piece in pieces:
             content.update(piece)
             size += len(piece)
+            if expected is not None and size > expected:  # and perhaps without end
+                raise CorruptError(f"{public_url(url)} has more than the {expected:,} bytes that were expected of it.")
             file.write(piece)
     return content.hexdigest(), size
 

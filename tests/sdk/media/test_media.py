@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +200,37 @@ def test_saving_into_a_file_and_into_a_folder(url: str, tmp_path: Path) -> None:
         run.log({"../val\\x": [shade(0), shade(1)]})
     first, second = stored(url, "p/r1").media()
     assert first.save(tmp_path / "new" / "a.png").read_bytes() == first.read()
-    assert second.save(tmp_path) == tmp_path / "_val_x_0_1.png"
+    digest = hashlib.sha256(b"../val\\x").hexdigest()[:8]
+    assert second.save(tmp_path) == tmp_path / f"_val_x~{digest}_0_1.png"
+
+
+@pytest.mark.parametrize("fold", [str, str.casefold], ids=["case told apart", "case not told apart"])
+def test_no_two_keys_are_one_file_of_a_folder(url: str, tmp_path: Path, fold: Callable[[str], str]) -> None:
+    keys = ["a/b", "a_b", "a b", "A_b", "a_B", "a.b", "\u00e9", "e\u0301", "\ud55c", "\u1112\u1161\u11ab"]
+    keys += ["long" * 20, "long" * 20 + "er", "long" * 12 + "lo", "..", "/", "media"]
+    with init(dir=url, project="p", id="r1") as run:
+        run.log({key: Text(key) for key in keys})
+    saved = {item.key: item.save(tmp_path) for item in stored(url, "p/r1").media()}
+    assert len(saved) == len(keys)
+    assert len({fold(unicodedata.normalize("NFC", path.name)) for path in saved.values()}) == len(keys)
+    assert {key: path.read_text("utf-8") for key, path in saved.items()} == {key: key for key in keys}
+    assert saved["a_b"] == tmp_path / "a_b_0_0.txt", "what needs no change has none"
+    assert all(path.parent == tmp_path for path in saved.values())
+
+
+def test_no_two_items_of_a_key_are_one_file_of_a_folder(url: str, tmp_path: Path) -> None:
+    tables = [Table(columns=["x"], data=[[[Text(f"{name}{row}{at}") for at in "01"]] for row in "01"]) for name in "ab"]
+    with init(dir=url, project="p", id="r1") as run:
+        run.log({"s": [Text("one"), Text("two")], "t": tables, "t/x": Text("three")}, step=0)
+        run.log({"s": Text("four"), "t": tables[1]}, step=0)
+    items = [item for item in stored(url, "p/r1").media() if item.kind == "text"]
+    for table in stored(url, "p/r1").media("t"):
+        items += table.media("x")
+    saved = [item.save(tmp_path) for item in items]
+    assert len(set(saved)) == len(items) == 4 + 3 * 4
+    assert [path.read_text() for path in saved] == [item.to_text() for item in items]
+    assert saved == [item.save(tmp_path) for item in items]
+    assert [path.name for path in saved if path.name.startswith("s_")] == ["s_0_0.txt", "s_0_1.txt"]
 
 
 def test_the_same_content_is_stored_once(url: str) -> None:

@@ -76,9 +76,15 @@ def fetch_one(storage: Storage, name: str, entry: Entry, target: Path) -> None:
     assert entry.reference is not None
     with replacing(target) as temporary:
         try:
-            sha256, size = fetch(entry.reference, temporary, storage.options_for(entry.reference))
+            options = storage.options_for(entry.reference)
+            sha256, size = fetch(entry.reference, temporary, options, expected=entry.size)
         except ConfigError as error:
             raise CorruptError(f"{name!r} is a reference that is not followed: {error}") from error
+        except CorruptError as error:
+            raise CorruptError(
+                f"{name!r} is not written: {error} It is no longer what it was when that was logged, and references "
+                "are not copied; restore it there, or log the artifact again."
+            ) from error
         known = entry.checksum or ""
         if entry.size not in (None, size) or (known.startswith("sha256:") and known != f"sha256:{sha256}"):
             raise CorruptError(

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import wave
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +29,12 @@ from rewind_logger.storage.descriptor import replacing
 _decode = msgspec.json.Decoder().decode
 
 _UNFIT = re.compile(r"[^\w.-]+")
+_PLAIN = re.compile(r"[a-z0-9_-][a-z0-9_.-]*")
+"""Keys of which no two are one file anywhere. Others differ in case, in the form of their accents, or in what has to be
+replaced."""
 _SHOWN_KEY = 50
 """Characters of a key, and of a format, that a file name has."""
+_SHOWN_DIGEST = 8
 
 MOST_ARRAY_BYTES = 2 << 30
 """A film is not decoded into more: a small file can claim any size."""
@@ -47,10 +52,21 @@ class Counts(NamedTuple):
 class StoredMedia:
     """One picture, table, histogram, text, page, sound or film of a run, to read."""
 
-    def __init__(self, storage: Storage, run: str, key: str, step: int, time_ms: int, index: int, record: Any) -> None:
-        """Take what its row says of it."""
+    def __init__(
+        self,
+        storage: Storage,
+        run: str,
+        key: str,
+        step: int,
+        time_ms: int,
+        index: int,
+        record: Any,
+        place: tuple[object, ...] = (),
+    ) -> None:
+        """Take what its row says of it, and what else tells it apart from others of its key, step and index."""
         self._storage = storage
         self._run = run
+        self._place = place
         self.key: str = key
         """The name under which it was logged."""
         self.step: int = step
@@ -101,7 +117,9 @@ class StoredMedia:
         """Write the file, verified: it appears whole or not at all.
 
         Args:
-            path: A file, which is replaced; or a folder that exists, in which it gets a name of its key and step.
+            path: A file, which is replaced; or a folder that exists, in which it gets a name of its key, step and
+                index: `loss_3_0.png`, or `val_x~ce8dc80a_3_0.png` where the key has other characters than lower-case
+                letters, digits, `_`, `-` and `.`, or was logged again at that step: no two items are one file.
 
         Returns:
             Where it is.
@@ -113,10 +131,8 @@ class StoredMedia:
         """
         target = Path(path)
         if target.is_dir():
-            # Both are what somebody may have written: no part of them leads to another folder.
-            name = _UNFIT.sub("_", self.key[:_SHOWN_KEY]).lstrip(".") or "media"
             suffix = _UNFIT.sub("_", self.metadata.get("format", "txt")[:_SHOWN_KEY])
-            target /= f"{name}_{self.step}_{self.index}.{suffix}"
+            target /= f"{_file_name(self.key, self._place)}_{self.step}_{self.index}.{suffix}"
         if "text" in self.metadata:
             with replacing(target) as temporary:
                 temporary.write_bytes(self.read())
@@ -191,7 +207,7 @@ class StoredMedia:
         with self._whole():
             for row, text in enumerate(table[column].to_pylist()):
                 found = _records(text) if text is not None else []
-                items += [self._within(column, row, record) for record in found]
+                items += [self._within(column, row, at, record) for at, record in enumerate(found)]
         return MediaList(items)
 
     def to_text(self) -> str:
@@ -205,10 +221,11 @@ class StoredMedia:
         with self._whole():
             return self.read().decode()
 
-    def _within(self, column: str, row: int, record: Any) -> StoredMedia:
-        """Return an item of one of its cells."""
+    def _within(self, column: str, row: int, at: int, record: Any) -> StoredMedia:
+        """Return an item of one of its cells, which may hold several."""
         time_ms = round(self.timestamp * 1000)
-        return StoredMedia(self._storage, self._run, f"{self.key}/{column}", self.step, time_ms, row, record)
+        place = (column, at, self.index, *self._place)
+        return StoredMedia(self._storage, self._run, f"{self.key}/{column}", self.step, time_ms, row, record, place)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -260,6 +277,7 @@ class MediaList(Sequence[StoredMedia]):
             CorruptError: If one is damaged; the message names key and step.
         """
         items = []
+        before: Counter[tuple[str, int]] = Counter()  # of a key at a step, which may have several rows
         clocks, times = (column_of(points, name).tolist() for name in ("clock", "time"))
         keys, texts = (map(str, points[name].to_pylist()) for name in ("key", "text"))
         for key, clock, time_ms, text in zip(keys, clocks, times, texts, strict=True):
@@ -267,8 +285,11 @@ class MediaList(Sequence[StoredMedia]):
                 found = _records(text)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise CorruptError(f"{key!r} of step {clock} of run {run} is damaged: {error}") from error
+            place = (before[key, clock],) if before[key, clock] else ()
+            before[key, clock] += 1
             items += [
-                StoredMedia(storage, run, key, clock, time_ms, index, record) for index, record in enumerate(found)
+                StoredMedia(storage, run, key, clock, time_ms, index, record, place)
+                for index, record in enumerate(found)
             ]
         return cls(items)
 
@@ -295,6 +316,19 @@ class MediaList(Sequence[StoredMedia]):
             ConfigError: If there are none, others among them, or different numbers of bins.
         """
         return histogram_arrays(self._items)
+
+
+def _file_name(key: str, place: tuple[object, ...]) -> str:
+    """Return a name that no other key or place has, also where case is not told apart.
+
+    Somebody else may have written them: no part of it leads to another folder.
+    """
+    if not place and len(key) <= _SHOWN_KEY and _PLAIN.fullmatch(key):
+        return key
+    # What has to be changed is told apart by what no plain key has: a tilde.
+    shown = _UNFIT.sub("_", key[:_SHOWN_KEY]).lstrip(".") or "media"
+    whole = f"{key}\0{place}" if place else key
+    return f"{shown}~{blobs.digest_of(whole.encode())[:_SHOWN_DIGEST]}"
 
 
 def _records(text: str) -> list[Any]:
