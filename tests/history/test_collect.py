@@ -234,7 +234,7 @@ def test_merged_ancestors_that_nothing_refers_to_go(store: Clocked) -> None:
 def test_pins_of_forks_that_never_were_go(store: Clocked) -> None:
     end(opened(store))
     end(forked(store, "b", 0))
-    store.put(RunPaths(RUN).pin("dead"), documents.encode_pin(RunRef("p", "never")))
+    store.put(RunPaths(RUN).pin("dead"), documents.encode_pin(RunRef("p", "never"), RUN, "dead"))
     assert swept(store).objects == {}, "the claim of a fork comes after its pin"
     store.time += 8 * DAY
     assert swept(store).objects["pins of forks that are not there"] == 1

@@ -16,6 +16,8 @@ from rewind_logger.storage.faults import CountingStorage
 from rewind_logger.storage.memory import MemoryStorage
 from tests.history.lines import end, log, opened, read, rewound
 
+FOLDER = "p/a/t/00000000-9f86d081884c7d65"
+
 
 class Listening(MemoryStorage):
     """A store in memory that tells of each sign of life, and of the closing mark."""
@@ -42,9 +44,9 @@ def listening(memory: MemoryStorage) -> Listening:
 
 def test_a_sign_of_life_is_given_once_a_minute_and_not_at_the_opening(memory: MemoryStorage) -> None:
     storage, now = CountingStorage(memory), 1000.0
-    heart = Heartbeat(storage, "p/a/t/0", lambda: now)
+    heart = Heartbeat(storage, FOLDER, lambda: now)
     assert heart.beat() == now + INTERVAL_S
-    assert storage.traffic.total == 0 and last_beat(memory, "p/a/t/0") is None
+    assert storage.traffic.total == 0 and last_beat(memory, FOLDER) is None
     now += INTERVAL_S - 0.001
     heart.beat()
     assert storage.traffic.total == 0
@@ -52,13 +54,13 @@ def test_a_sign_of_life_is_given_once_a_minute_and_not_at_the_opening(memory: Me
     assert heart.beat() == now + INTERVAL_S
     heart.beat()
     assert dict(storage.traffic.requests) == {"put": 1}
-    first = last_beat(memory, "p/a/t/0")
+    first = last_beat(memory, FOLDER)
     assert first is not None
     now += 10 * INTERVAL_S
     heart.beat()
     assert dict(storage.traffic.requests) == {"put": 2}, "one, however many were missed"
     assert storage.traffic.bytes_written < 200
-    assert (last_beat(memory, "p/a/t/0") or 0) >= first
+    assert (last_beat(memory, FOLDER) or 0) >= first
 
 
 def test_a_run_that_logs_nothing_gives_signs_of_life(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +119,9 @@ def test_that_of_a_dead_writer_is_none_of_the_next(storage: Storage) -> None:
 
 
 def test_it_says_the_time_and_is_checked(memory: MemoryStorage) -> None:
-    Heartbeat(memory, "p/a/t/0", iter([0.0, 1e9]).__next__).beat()
-    fields = json.loads(memory.read(names.alive("p/a/t/0")))
-    assert set(fields) == {"at_ms", "acknowledged", "format", "crc32"}
+    Heartbeat(memory, FOLDER, iter([0.0, 1e9]).__next__).beat()
+    fields = json.loads(memory.read(names.alive(FOLDER)))
+    assert set(fields) == {"nonce", "at_ms", "acknowledged", "format", "crc32"}
 
 
 def test_a_finished_run_is_asked_for_none_before_its_next_row_is_stored(memory: MemoryStorage) -> None:

@@ -13,15 +13,25 @@ import pyarrow as pa
 
 from rewind_logger.format import documents, frames, manifest, segment, snapshot
 from rewind_logger.format.aggregates import of_rows
-from rewind_logger.format.documents import Alive, Base, Claim, End, Evaluation, Merge, Recovery, Source
+from rewind_logger.format.documents import (
+    Alive,
+    Base,
+    Claim,
+    End,
+    Evaluation,
+    Merge,
+    Recovery,
+    Removal,
+    Source,
+    Trim,
+)
 from rewind_logger.format.footer import read_footer
 from rewind_logger.format.snapshot import Snapshot
-from rewind_logger.types import Entry, RevisionRecord, Row
-from tests.hostile.targets import NAMES_IN_ROWS, RUN
+from rewind_logger.types import Entry, RevisionRecord, Row, RunRef
+from tests.hostile.targets import FOLDER, NAMES_IN_ROWS, NONCE, RUN
 
 CORPUS = Path(__file__).with_name("corpus")
 
-NONCE, FOLDER = "9f86d081884c7d65", "p/a/t/00000000-9f86d081884c7d65"
 DIGEST = "9f" * 32
 MS = 1_763_888_888_888
 
@@ -102,6 +112,8 @@ MARK = {
     "claim_nonce": NONCE,
     "next_step": 500,
     "row_pending": True,
+    "opened": True,
+    "counted": False,
 }
 
 
@@ -156,12 +168,22 @@ def seeds() -> dict[str, list[bytes]]:
         "claim": [documents.encode_claim(claim)],
         "base": [documents.encode_base(base, RUN)],
         "merge": [documents.encode_merge(Merge(nonce=NONCE, lineage=(entry,), plan=plan), RUN)],
-        "end": [documents.encode_end(End(state="finished", next_step=5, ended_ms=MS))],
-        "alive": [documents.encode_alive(Alive(at_ms=MS))],
-        "pin": [documents.encode_pin(RUN)],
+        "end": [documents.encode_end(End(nonce=NONCE, state="finished", next_step=5, ended_ms=MS))],
+        "alive": [documents.encode_alive(Alive(nonce=NONCE, at_ms=MS))],
+        "removal": [documents.encode_removal(Removal(run=RUN, at_ms=MS, host="node7"))],
+        "trim": [documents.encode_trim(Trim(folder=FOLDER, cut=5))],
+        "pin": [documents.encode_pin(RunRef("p", "b"), RUN, NONCE)],
         "evaluation": [
             documents.encode_evaluation(
-                Evaluation(kind="test", revision=1, next_step=5, checkpoint="last.ckpt", created_ms=MS)
+                Evaluation(
+                    run=RUN,
+                    nonce=NONCE,
+                    kind="test",
+                    revision=1,
+                    next_step=5,
+                    checkpoint="last.ckpt",
+                    created_ms=MS,
+                )
             )
         ],
         "segment": [data],

@@ -54,10 +54,17 @@ def fill(storage: Storage) -> None:
         writer = forked(storage, FORK.id, 9, 1)
         log(writer, range(9, 11), turn=2)
         end(writer)
-    evaluation = EvaluationWriter(storage, RUN, kind="test", revision=2, next_step=6, checkpoint="step=6.ckpt")
-    evaluation.append({"acc": 0.5})
-    evaluation.flush()
-    storage.put(names.alive(resolve(storage, RUN).folder), documents.encode_alive(Alive(at_ms=1_763_888_888_888)))
+    for run, revision, value in ((RUN, 2, 0.5), (RUN, 2, 0.6), (FORK, 1, 0.7)):
+        evaluation = EvaluationWriter(
+            storage, run, kind="test", revision=revision, next_step=6, checkpoint="step=6.ckpt"
+        )
+        evaluation.append({"acc": value})
+        evaluation.flush()
+    head = resolve(storage, RUN)
+    for folder in (head.folder, head.entries[0].folder, resolve(storage, FORK).folder):
+        alive = Alive(nonce=names.writer(folder) or "", at_ms=1_763_888_888_888)
+        storage.put(names.alive(folder), documents.encode_alive(alive))
+    forked(storage, "d", 3).close()
     blobs.put(storage, b"a blob that nothing refers to")
 
 

@@ -34,6 +34,8 @@ from rewind_logger.types import OPENING_CLOCK, Row, RunRef
 from tests.hostile.resealing import document, reseal
 
 RUN = RunRef("p", "a")
+NONCE, FOLDER = "9f86d081884c7d65", "p/a/t/00000000-9f86d081884c7d65"
+EVALUATION = names.about(RunPaths(RUN).evaluation(NONCE))
 
 Target = Callable[[bytes], object]
 
@@ -259,11 +261,13 @@ def footer_target(data: bytes) -> None:
 TARGETS: dict[str, Target] = {
     "claim": documents_target(lambda data: documents.decode_claim(data, "x")),
     "base": documents_target(lambda data: documents.decode_base(data, RUN, "x")),
-    "merge": documents_target(lambda data: documents.decode_merge(data, RUN, "x")),
-    "end": documents_target(lambda data: documents.decode_end(data, "x")),
-    "alive": documents_target(lambda data: documents.decode_alive(data, "x")),
-    "pin": documents_target(lambda data: documents.decode_pin(data, "x")),
-    "evaluation": documents_target(lambda data: documents.decode_evaluation(data, "x")),
+    "merge": documents_target(lambda data: documents.decode_merge(data, RUN, names.merge(FOLDER))),
+    "end": documents_target(lambda data: documents.decode_end(data, names.end(FOLDER))),
+    "alive": documents_target(lambda data: documents.decode_alive(data, names.alive(FOLDER))),
+    "removal": documents_target(lambda data: documents.decode_removal(data, RunPaths(RUN).removed)),
+    "trim": documents_target(lambda data: documents.decode_trim(data, names.trimmed(FOLDER))),
+    "pin": documents_target(lambda data: documents.decode_pin(data, RunPaths(RUN).pin(NONCE))),
+    "evaluation": documents_target(lambda data: documents.decode_evaluation(data, EVALUATION)),
     "segment": segments_target,
     "snapshot": snapshots_target,
     "footer": footer_target,

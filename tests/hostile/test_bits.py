@@ -12,15 +12,16 @@ import pytest
 from rewind_logger import Artifact, init
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names, segment, snapshot
-from rewind_logger.format.documents import Merge
+from rewind_logger.format.documents import Merge, Removal, Trim
 from rewind_logger.history import blobs
+from rewind_logger.history.view import resolve
 from rewind_logger.storage.memory import MemoryStorage
-from rewind_logger.types import Entry
+from rewind_logger.types import Entry, RunRef
 from tests.figures import count
 from tests.history.lines import RUN
 from tests.hostile.specimen import fill, objects
 
-Decode = Callable[[bytes], Any]
+Decode = Callable[[bytes, str], Any]
 
 
 def of_table(table: Any) -> Any:
@@ -29,16 +30,21 @@ def of_table(table: Any) -> Any:
 
 
 KINDS: dict[str, tuple[str, Decode]] = {
-    "claim": ("/m/", lambda data: documents.decode_claim(data, "x")),
-    "base": ("/base.json", lambda data: documents.decode_base(data, RUN, "x")),
-    "merge": ("/merge.json", lambda data: documents.decode_merge(data, RUN, "x")),
-    "end": ("/end.json", lambda data: documents.decode_end(data, "x")),
-    "sign of life": ("/alive.json", lambda data: documents.decode_alive(data, "x")),
-    "pin": ("/pins/", lambda data: documents.decode_pin(data, "x")),
-    "evaluation": ("/evaluation.json", lambda data: documents.decode_evaluation(data, "x")),
-    "segment": ("/s/", lambda data: of_table(segment.decode(data))),
-    "part of a segment": ("/s/", lambda data: of_table(segment.decode(io.BytesIO(data), keys=["a", "lr", "config"]))),
-    "snapshot": ("/summary/", lambda data: snapshot.decode(data).aggregates.table.to_pylist()),
+    "claim": ("/m/", documents.decode_claim),
+    "base": ("/base.json", lambda data, path: documents.decode_base(data, RUN, path)),
+    "merge": ("/merge.json", lambda data, path: documents.decode_merge(data, RUN, path)),
+    "end": ("/end.json", documents.decode_end),
+    "sign of life": ("/alive.json", documents.decode_alive),
+    "pin": ("/pins/", documents.decode_pin),
+    "evaluation": ("/evaluation.json", documents.decode_evaluation),
+    "trim": ("/trimmed.json", documents.decode_trim),
+    "removal": ("p/x/removed.json", documents.decode_removal),
+    "segment": ("/s/", lambda data, _: of_table(segment.decode(data))),
+    "part of a segment": (
+        "/s/",
+        lambda data, path: of_table(segment.decode(io.BytesIO(data), keys=["a", "lr", "config"])),
+    ),
+    "snapshot": ("/summary/", lambda data, path: snapshot.decode(data).aggregates.table.to_pylist()),
 }
 
 
@@ -46,8 +52,13 @@ KINDS: dict[str, tuple[str, Decode]] = {
 def contents() -> dict[str, bytes]:
     storage = MemoryStorage(f"memory://bits-{secrets.token_hex(6)}")
     fill(storage)
-    merge = Merge(nonce="9f86d081884c7d65", lineage=(Entry("p/a/t/00000000-1f", {"metrics": 3}, 5),), plan={})
-    storage.put("p/a/merge.json", documents.encode_merge(merge, RUN))
+    folder = resolve(storage, RUN).folder
+    entry = Entry("p/a/t/00000000-1f", {"metrics": 3}, 5)
+    merge = Merge(nonce=names.writer(folder) or "", lineage=(entry,), plan={})
+    storage.put(names.merge(folder), documents.encode_merge(merge, RUN))
+    storage.put(names.trimmed(folder), documents.encode_trim(Trim(folder=folder, cut=5)))
+    removal = Removal(run=RunRef("p", "x"), at_ms=1_763_888_888_888, host="node7")
+    storage.put("p/x/removed.json", documents.encode_removal(removal))
     return {path: storage.read(path) for path in objects(storage)}
 
 
@@ -61,14 +72,14 @@ def flips(data: bytes, step: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("exhaustive", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_no_wrong_bit_goes_unnoticed(kind: str, exhaustive: bool, contents: dict[str, bytes]) -> None:
     part, decode = KINDS[kind]
-    data = next(data for path, data in contents.items() if part in path)
+    path, data = next((path, data) for path, data in contents.items() if part in path)
     step = 1 if exhaustive or len(data) < 300 else 1 + 8 * len(data) // 1_000
-    expected = decode(data)
+    expected = decode(data, path)
     tried = unnoticed = 0
     for changed in flips(data, step):
         tried += 1
         try:
-            found = decode(changed)
+            found = decode(changed, path)
         except CorruptError:
             continue
         unnoticed += 1
@@ -81,12 +92,12 @@ def test_no_wrong_bit_goes_unnoticed(kind: str, exhaustive: bool, contents: dict
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_object_that_is_cut_off_is_taken_for_whole(kind: str, contents: dict[str, bytes]) -> None:
     part, decode = KINDS[kind]
-    data = next(data for path, data in contents.items() if part in path)
+    path, data = next((path, data) for path, data in contents.items() if part in path)
     for cut in range(0, len(data), 1 if len(data) < 1_000 else 7):
         with pytest.raises(CorruptError):
-            decode(data[:cut])
+            decode(data[:cut], path)
     with pytest.raises(CorruptError):
-        decode(data + b"\0")
+        decode(data + b"\0", path)
 
 
 def test_no_wrong_bit_of_a_file_of_an_artifact_goes_unnoticed() -> None:

@@ -213,6 +213,35 @@ def test_a_table_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
     assert "65,536,000,000 bytes of text" in outcome(TABLE, url)
 
 
+LONG = b"x" * 65_536
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [
+        (pa.string(), LONG.decode()),
+        (pa.binary(), LONG),
+        (pa.large_string(), LONG.decode()),
+        (pa.large_binary(), LONG),
+        (pa.list_(pa.binary()), [LONG]),
+        (pa.struct([("a", pa.string())]), {"a": LONG.decode()}),
+        (pa.map_(pa.string(), pa.binary()), [("a", LONG)]),
+    ],
+    ids=str,
+)
+def test_a_table_of_bytes_or_of_lists_of_texts_that_repeat_is_not_read(
+    kind: pa.DataType, cell: object, tmp_path: Path
+) -> None:
+    """A column of them is just below what all columns may have together."""
+    part = pa.table({name: pa.array([cell] * 100, kind) for name in "ab"})
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, part.schema, compression="zstd") as writer:
+        for _ in range(200):
+            writer.write_table(part)
+    logged_file(str(tmp_path), sink.getvalue())
+    assert "bytes of text" in outcome(TABLE, tmp_path)
+
+
 def test_a_table_of_many_columns_that_never_change_fills_no_memory(tmp_path: Path) -> None:
     """Each of them is a hundred bytes of the file, or a few thousand."""
     url = str(tmp_path / "store")

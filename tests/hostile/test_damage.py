@@ -14,7 +14,9 @@ import pytest
 
 from rewind_logger import init, open_store
 from rewind_logger.errors import CorruptError, RewindError
+from rewind_logger.format import documents, names
 from rewind_logger.history import cumulative, damage, snapshots
+from rewind_logger.history.verify import verify
 from rewind_logger.history.view import resolve
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
@@ -161,20 +163,49 @@ def test_objects_that_were_mixed_up_are_not_taken_for_each_other(
     specimen: Specimen, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As a restore from a backup may do: under each name lies the whole object of another."""
-    kinds: dict[str, list[str]] = {}
-    for path in specimen.objects:
-        kind = next((part for part in ("/m/", "/s/", "/summary/", "base.json") if part in path), "")
-        kinds.setdefault(kind, []).append(path)
-    for kind in ("/m/", "/s/", "/summary/", "base.json"):
-        for path in kinds[kind]:
-            for other in kinds[kind]:
+    marks = ("end.json", "alive.json", "evaluation.json", "/pins/")
+    for kind in ("/m/", "/s/", "/summary/", "base.json", *marks):
+        paths = [path for path in specimen.objects if kind in path]
+        assert len(paths) > 1
+        for path in paths:
+            for other in paths:
                 if path == other:
                     continue
                 caplog.clear()
                 damage.report.cache_clear()
                 specimen.put(path, specimen.objects[other])
                 specimen.check(path, f"is {other}", caplog)
+                if kind in marks:
+                    assert path in [problem.path for problem in verify(specimen.storage).problems]
             specimen.put(path, specimen.objects[path])
+
+
+def test_a_mark_of_another_is_passed_by_as_a_damaged_one_is(
+    specimen: Specimen, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A restore from a backup that mixed objects up makes no failed run a finished one."""
+    storage, store = specimen.storage, open_store(specimen.storage.url)
+    writer = opened(storage)
+    log(writer, [11])
+    writer.finish("failed")
+    writer.close()
+    assert store.run("p/a").state == "failed"
+    folder, other = resolve(storage, RUN).folder, resolve(storage, FORK).folder
+    heard = storage.read(names.alive(other))
+    storage.put(names.alive(folder), heard)
+    storage.put(names.end(folder), storage.read(names.end(other)))
+    assert store.run("p/a").state != "finished"
+    assert store.run("p/a").last_heartbeat != documents.decode_alive(heard, names.alive(other)).at_ms
+    (first, second) = [path for path in specimen.objects if path.startswith("p/a/v/") and "evaluation.json" in path]
+    storage.put(first, storage.read(second))
+    assert len(store.run("p/a").evaluations) == 1, "it is not told which checkpoint its rows are of"
+    (pin, *_) = [path for path in specimen.objects if path.startswith("p/a/pins/")]
+    forks = {fork.run for fork in store.run("p/a").forks}
+    storage.put(pin, next(data for path, data in specimen.objects.items() if "/pins/" in path and path != pin))
+    assert len({fork.run for fork in store.run("p/a").forks}) == len(forks) - 1
+    for path in (names.end(folder), names.alive(folder), first, pin):
+        assert f"{path} is that of" in caplog.text
+        assert path in [problem.path for problem in verify(storage).problems]
 
 
 @pytest.mark.parametrize("what", ["a wrong bit", "gone"])

@@ -6,21 +6,23 @@ seen from every revision that keeps that position.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from rewind_logger.errors import CorruptError
+from rewind_logger.errors import CorruptError, StorageError
 from rewind_logger.format import documents, names, segment
 from rewind_logger.format.names import RunPaths, SegmentName
 from rewind_logger.history import blobs, reader, segments
 from rewind_logger.history.damage import report
-from rewind_logger.history.journals.outbox import BLOB_BYTES
+from rewind_logger.history.flusher import FIRST_RETRY_S, LAST_RETRY_S
+from rewind_logger.history.journals.outbox import BLOB_BYTES, HELD_BYTES, TEXT_BYTES, Outbox
 from rewind_logger.history.opening import now_ms
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View
@@ -32,6 +34,27 @@ FLUSH_POINTS = 1 << 16
 
 FLUSH_AGE_S = 10.0
 """… or, when one comes, once the first of them has waited so long."""
+
+
+LOG = logging.getLogger("rewind_logger")
+
+_STREAMS: tuple[Stream, ...] = ("metrics", "media")
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A flush that waits."""
+
+    segments: dict[str, bytes]
+    """By path."""
+    blobs: dict[str, bytes | Path]
+    """By digest what its rows refer to."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held in memory."""
+        held = (len(data) for data in (*self.segments.values(), *self.blobs.values()) if isinstance(data, bytes))
+        return sum(held)
 
 
 class EvaluationWriter:
@@ -51,42 +74,56 @@ class EvaluationWriter:
             checkpoint: The path or URL of the checkpoint, None if none was loaded.
         """
         self._storage = storage
-        self._folder = RunPaths(run).evaluation(secrets.token_hex(8))
+        nonce = secrets.token_hex(8)
+        self._folder = RunPaths(run).evaluation(nonce)
         self._about = documents.Evaluation(
-            kind=kind, revision=revision, next_step=next_step, checkpoint=checkpoint, created_ms=now_ms()
+            run=run,
+            nonce=nonce,
+            kind=kind,
+            revision=revision,
+            next_step=next_step,
+            checkpoint=checkpoint,
+            created_ms=now_ms(),
         )
         self._clock = next_step - 1
         self._rows: dict[Stream, list[Row]] = {}
         self._blobs: dict[str, bytes | Path] = {}
+        self._closed: deque[_Batch] = deque()
         self._uploads = Uploads(storage)
         self._points = 0
         self._since = 0.0
+        self._begun = False
+        self._wait = FIRST_RETRY_S
+        self._retry_at = 0.0  # after a failure, on the monotonic clock
+        self._dropped = 0
         self._numbers: Counter[Stream] = Counter()
         self._flushes: Counter[Stream] = Counter()
 
     def attach(self, data: bytes) -> str:
         """Keep bytes that a row is about to refer to; return their SHA-256. They are in the store before it."""
         digest = blobs.digest_of(data)
-        self._blobs[digest] = data
-        self._points += len(data) // BLOB_BYTES
+        if not self._is_full:
+            self._blobs[digest] = data
+            self._points += len(data) // BLOB_BYTES
         return digest
 
     def append(self, values: Mapping[str, Scalar], step: int | None = None, stream: Stream = "metrics") -> None:
         """Add a row, if there are any values; `values` as `format.values.flatten` returns them.
 
+        While the store is away, rows are kept in memory, up to `HELD_BYTES`; those that come then are dropped.
+
         Raises:
-            StorageError: If a flush was due and failed; the rows are kept for the next.
+            StorageError: If a flush was due and failed; the rows are kept, and it is due again after a while.
         """
         if not values:
             return
-        if not self._rows:
-            self._since = time.monotonic()
-        step = step if step != self._clock else None
-        self._rows.setdefault(stream, []).append(Row(self._numbers[stream], self._clock, step, now_ms(), dict(values)))
-        self._numbers[stream] += 1
-        self._points += len(values)
-        if self._points >= FLUSH_POINTS or time.monotonic() - self._since >= FLUSH_AGE_S:
-            self.flush()
+        if self._is_full:
+            self._drop()
+        else:
+            self._add(values, step, stream)
+        now = time.monotonic()
+        if now >= self._retry_at and (self._closed or (self._rows and now - self._since >= FLUSH_AGE_S)):
+            self._send()
 
     def flush(self) -> None:
         """Bring every row into the store.
@@ -94,18 +131,97 @@ class EvaluationWriter:
         Raises:
             StorageError: If that failed; the rows are kept, and may be tried again.
         """
+        try:
+            self._send()
+        finally:
+            self._say_dropped()
+
+    def _add(self, values: Mapping[str, Scalar], step: int | None, stream: Stream) -> None:
+        if not self._rows:
+            self._since = time.monotonic()
+        step = step if step != self._clock else None
+        self._rows.setdefault(stream, []).append(Row(self._numbers[stream], self._clock, step, now_ms(), dict(values)))
+        self._numbers[stream] += 1
+        texts = (len(value) // TEXT_BYTES for value in values.values() if isinstance(value, str))
+        self._points += len(values) + sum(texts)
+        if self._points >= FLUSH_POINTS:
+            self._close()
+
+    def _close(self) -> None:
+        """Fix the bytes of a flush, before its first attempt: one that timed out may come through at any later time."""
         if not self._rows:
             return
-        if not self._flushes:
-            self._storage.put(names.about(self._folder), documents.encode_evaluation(self._about))
-        self._uploads.send(self._blobs)
+        segments = {}
         for stream, rows in self._rows.items():
             flush = self._flushes[stream]
-            data = segment.encode(rows, stream=stream, first=flush, last=flush, term=names.writer(self._folder))
             name = SegmentName(flush, flush, self._clock, self._clock)
-            self._storage.put(names.segment(self._folder, stream, name), data)
+            segments[names.segment(self._folder, stream, name)] = segment.encode(
+                rows, stream=stream, first=flush, last=flush, term=self._about.nonce
+            )
         self._flushes.update(self._rows.keys())
+        self._closed.append(_Batch(segments, self._blobs))
         self._rows, self._blobs, self._points = {}, {}, 0
+
+    def _send(self) -> None:
+        """Bring every row into the store; after a failure the next attempt is due after a while, ever longer."""
+        self._close()
+        try:
+            while self._closed:
+                self._put(self._closed[0])
+                self._closed.popleft()
+        except StorageError:
+            self._retry_at = time.monotonic() + self._wait
+            self._wait = min(2 * self._wait, LAST_RETRY_S)
+            raise
+        self._wait, self._retry_at = FIRST_RETRY_S, 0.0
+        self._say_dropped()
+
+    def _put(self, batch: _Batch) -> None:
+        if not self._begun:
+            self._storage.put(names.about(self._folder), documents.encode_evaluation(self._about))
+            self._begun = True
+        self._uploads.send(batch.blobs)
+        for path, data in batch.segments.items():
+            self._storage.put(path, data)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether memory is full of rows that the store does not take."""
+        return bool(self._closed) and sum(batch.held for batch in self._closed) >= HELD_BYTES
+
+    def _drop(self) -> None:
+        if not self._dropped:
+            LOG.error(
+                "The store takes nothing, and %d MiB of rows of %s are held in memory: further rows are dropped until "
+                "there is room.",
+                HELD_BYTES >> 20,
+                self._folder,
+            )
+        self._dropped += 1
+
+    def _say_dropped(self) -> None:
+        """Say how many rows are lost."""
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            LOG.error("%s rows of %s were dropped while the store had no room for them.", f"{dropped:,}", self._folder)
+
+
+def move(outbox: Outbox, evaluation: EvaluationWriter) -> None:
+    """Make the rows an evaluation's that wait for a run to be opened, which never was; hold the writer's lock.
+
+    Raises:
+        RewindError: If the store failed, or the journal cannot be read: what is not moved stays in it.
+    """
+    outbox.close_batch()
+    while (batch := outbox.first(0)) is not None:
+        for data in outbox.first_blobs().values():
+            evaluation.attach(data if isinstance(data, bytes) else data.read_bytes())
+        for stream in _STREAMS:
+            for row in batch.rows.get(stream, ()):
+                evaluation.append(row.values, row.step, stream)
+        evaluation.flush()
+        outbox.drop_first(keep=batch.damaged)
+    outbox.rest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ class Heartbeat:
         """Begin to count; `folder` is the term's."""
         self._storage = storage
         self._path = names.alive(folder)
+        self._nonce = names.writer(folder) or ""
         self._clock = clock
         self._due = clock() + INTERVAL_S
         self.acknowledged: dict[str, int] = {}
@@ -50,7 +51,7 @@ class Heartbeat:
         now = self._clock()
         if now >= self._due:
             self._due = now + INTERVAL_S
-            alive = Alive(at_ms=self.now_ms(), acknowledged=self.acknowledged)
+            alive = Alive(nonce=self._nonce, at_ms=self.now_ms(), acknowledged=self.acknowledged)
             try:
                 self._storage.put(self._path, documents.encode_alive(alive))
             except Exception as error:  # whoever logs is told when rows cannot be stored

@@ -107,7 +107,7 @@ def open_run(
         if origin is not None:
             claim = replace(claim, kind="forked", source=origin.source)
             if origin.source.store is None:
-                storage.put(RunPaths(origin.view.run).pin(nonce), encode_pin(run))
+                storage.put(RunPaths(origin.view.run).pin(nonce), encode_pin(run, origin.view.run, nonce))
                 forking.check_there(storage, origin)
         if existing > life.first:
             n = claims.fence(storage, paths, claim, existing)
@@ -134,6 +134,12 @@ def open_run(
         opened = replace(opened, notes=(*opened.notes, weakness))
     publish(storage, opened, journal)
     return opened
+
+
+def check(storage: Storage, run: RunRef, request: OpenRequest) -> None:
+    """Refuse what `open_run` would refuse as the run is now, with its errors; nothing is written."""
+    existing = claims.count(storage, RunPaths(run))
+    _check(storage, run, request, existing, claims.life(storage, run, existing))
 
 
 def built_on(storage: Storage, opened: Opened) -> View:

@@ -103,6 +103,7 @@ class Term:
         """Put the closing mark, replacing an earlier one."""
         self._check_there()
         mark = End(
+            nonce=self.opened.base.nonce,
             state=state,
             next_step=next_step,
             ended_ms=self._heartbeat.now_ms(),

@@ -221,9 +221,7 @@ def effective_lineage(storage: Storage, run: RunRef, base: Base, folder: str) ->
         except CorruptError as error:
             report(f"{error} It is passed by: the rows are read from where they were before they were merged.")
         else:
-            if merged.nonce == base.nonce:
-                return merged.lineage, merged.plan
-            report(f"The merge record {path} is that of another term, and passed by.")
+            return merged.lineage, merged.plan
     return base.lineage, base.plan
 
 

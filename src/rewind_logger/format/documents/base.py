@@ -8,7 +8,7 @@ from typing import Any
 
 from rewind_logger.format import names
 from rewind_logger.format.documents import checks
-from rewind_logger.format.documents.envelope import decode, encode
+from rewind_logger.format.documents.envelope import decode, encode, own_nonce
 from rewind_logger.types import Entry, RevisionRecord, RunRef
 
 Plan = dict[str, dict[str, list[tuple[str, int]]]]
@@ -99,7 +99,7 @@ def decode_merge(data: bytes, run: RunRef, path: str) -> Merge:
         path,
         "merge record",
         lambda fields: Merge(
-            nonce=checks.nonce(fields["nonce"]),
+            nonce=own_nonce(fields, path),
             lineage=_lineage(fields["lineage"], run),
             plan=_plan(fields["plan"], run),
         ),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from rewind_logger.errors import CorruptError
+from rewind_logger.format import names
+from rewind_logger.format.documents import checks
 from rewind_logger.format.version import FORMAT_VERSION, check_version
 
 T = TypeVar("T")
@@ -50,11 +52,32 @@ def decode(data: bytes, path: str, what: str, build: Callable[[dict[str, Any]], 
     check_version(fields.get("format"), f"The {what} {path}")
     try:
         return build(fields)
+    except _MisplacedError as error:
+        raise CorruptError(
+            f"The {what} {path} is that of {str(error)[:_SHOWN]}: objects were mixed up. Restore it from a backup."
+        ) from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CorruptError):
             raise
         shown = f"{type(error).__name__}: {str(error)[:_SHOWN]}"
         raise CorruptError(f"The {what} {path} is not what it should be ({shown}).") from error
+
+
+class _MisplacedError(ValueError):
+    """What is decoded lies in the place of another."""
+
+
+def check_place(own: bool, whose: str) -> None:
+    """Refuse what is decoded, within `decode`, if it does not lie in its own place: objects can be mixed up."""
+    if not own:
+        raise _MisplacedError(whose)
+
+
+def own_nonce(fields: Mapping[str, Any], path: str) -> str:
+    """Return the nonce that a document bears, which has to be that of the term in whose folder it lies."""
+    nonce = checks.nonce(fields["nonce"])
+    check_place(nonce == names.writer(path.rpartition("/")[0]), f"the term {nonce}")
+    return nonce
 
 
 def _canonical(fields: Mapping[str, Any]) -> bytes:

@@ -131,6 +131,17 @@ def read(look: Look, ref: RunRef) -> Run:
         harm="risk",
     )
     run.children = [child for _, child in pins]
+    for _ in _read_each(
+        look,
+        "records of removed runs",
+        [paths.removed],
+        str,
+        documents.decode_removal,
+        cost=lambda path: "nothing: the claims say whether a run was removed",
+        optional=True,
+        harm="none",
+    ):
+        pass
     return run
 
 
@@ -153,7 +164,7 @@ def _read_terms(look: Look, run: Run) -> None:
         on_damage=_set_damaged,
     )
     for term, base in bases:
-        look.plan(base.plan)
+        look.plan(base.plan, base.lineage)
         term.base = replace(base, plan={})
     for group in batches(terms, TOGETHER):
         for term, infos in zip(group, storage.map_lists([term.folder for term in group]), strict=True):
@@ -203,8 +214,22 @@ def _read_beside(look: Look, run: Run, term: Term, present: set[str]) -> None:
         f"{_UNKNOWN_ROWS}: the rows of the openings of {run.ref} from claim {term.number} on",
     )
     if merge is not None:
-        look.plan(merge.plan)
+        look.plan(merge.plan, merge.lineage)
         term.merge = replace(merge, plan={})
+    trimmed = [f"{term.folder}/{name}" for name in sorted(present) if names.is_merged(name)]
+    if "trimmed.json" in present:
+        trimmed.insert(0, term.folder)
+    for _ in _read_each(
+        look,
+        "records of removed segments",
+        trimmed,
+        names.trimmed,
+        documents.decode_trim,
+        cost=lambda _: "nothing yet; but segments that were removed, and nothing shows, are taken for lost",
+        optional=True,
+        harm="risk",
+    ):
+        pass
 
 
 def _read_evaluations(look: Look, run: Run) -> None:
