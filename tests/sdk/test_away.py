@@ -128,6 +128,7 @@ def test_a_store_that_never_comes_back_is_told_of_in_one_sentence_with_the_comma
     for i in range(20):
         run.log({"a": i})
     run.finish()
+    assert run.flush() is False
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("rewind-logger: run p/a finished, but not all of it is in the store: ")
     assert f"kept in {run._writer._root}" in last
@@ -199,8 +200,13 @@ def test_credentials_that_are_refused_at_the_start_are_an_error(proxy: Proxy, wh
 
 
 def test_the_end_of_a_run_says_what_was_made_again(
-    proxy: Proxy, where: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    proxy: Proxy,
+    where: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # in a working tree with changes these are stored, too, and count
     with init(**where, id="a") as run:
         begun = len(proxy.requests)
         proxy.plan = lambda request: SLOW_DOWN if request.number in (begun, begun + 1) else None

@@ -82,7 +82,7 @@ def test_nobody_sees_what_opens_a_store_on_s3(
         wrong = [("s3://bucket/x", endpoint(f"http://127.0.0.1:9?sig={canary('EndpointSig')}"))]
     said = use_everything(tmp_path, url, options, wrong)
     assert away or refusing.requests, "nothing was refused"
-    assert_nothing_leaks(said, open_storage(url, working), tmp_path)
+    assert assert_nothing_leaks(said, open_storage(url, working), tmp_path), "there is no journal"
 
 
 @pytest.mark.exhaustive
@@ -93,4 +93,4 @@ def test_nobody_sees_the_user_and_the_password_of_a_url(tmp_path: Path) -> None:
         url = f"sftp://{user}:{password}@127.0.0.1:{port}/x"
         nobody = f"sftp://{canary('NoUser')}:{canary('NoPassword')}@127.0.0.1"
         said = use_everything(tmp_path, url, {}, [(f"{nobody}:{port}/x", {}), (f"{nobody}:9/x", {})])
-        assert_nothing_leaks(said, open_storage(url), tmp_path)
+        assert assert_nothing_leaks(said, open_storage(url), tmp_path), "there is no journal"
