@@ -55,10 +55,12 @@ def nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(memory: MemoryStorage) -> Clocked:
-    """A store with a clock of its own, which a test moves."""
+def store(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> Clocked:
+    """A store with a clock of its own, which a test moves; a dry run, which does not ask it, finds the same here."""
     store_clock._answers.clear()
-    return Clocked(memory)
+    clocked = Clocked(memory)
+    monkeypatch.setattr(store_clock, "_here", lambda: clocked.time)
+    return clocked
 
 
 @pytest.fixture

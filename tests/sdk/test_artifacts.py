@@ -398,3 +398,18 @@ def test_the_module_s_functions_use_the_current_run(any_url: str) -> None:
         rewind_logger.log_artifact(text("m", "x"))
         assert rewind_logger.use_artifact("m:latest").version == "v0"
     assert not open_runs._open
+
+
+def test_an_empty_path_is_not_the_current_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`best_model_path` of a ModelCheckpoint is empty until something was saved."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "secret").write_text("1")
+    monkeypatch.chdir(work)
+    with init(dir=url, project="p", id="r1") as run:
+        for add in (run.log_artifact, Artifact("x", "t").add_dir, Artifact("x", "t").add_file):
+            with pytest.raises(ConfigError, match=r"The path is empty: give that of a file or a folder, '\.' for"):
+                add("")
+        with pytest.raises(ConfigError, match="5 is an int: give the path"):
+            run.log_artifact(5)  # type: ignore[arg-type]
+        assert list(run.log_artifact(".").manifest) == ["secret"]

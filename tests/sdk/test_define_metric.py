@@ -230,7 +230,7 @@ def test_for_the_current_run_and_where_nothing_is_written(url: str) -> None:
     ("arguments", "message"),
     [
         ({"name": ""}, "A key is empty"),
-        ({"name": 3}, "the name is a int"),
+        ({"name": 3}, "the name is an int"),
         ({"name": "a*b"}, r"a '\*' can only be the end of a name"),
         ({"name": "_step"}, "'_step' is reserved"),
         (

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -212,3 +213,9 @@ def test_what_a_run_says_of_itself(url: str) -> None:
         assert (run.project, run.entity, run.path, run.url) == ("p", "team", "team/p/r1", f"{url}/team/p/r1")
         assert (run.step, run.starting_step, run.resumed) == (1, 0, False)
         assert repr(run) == f"<Run team/p/r1 in {url}: r1@1, step 1>"
+
+
+def test_flush_after_the_end_says_whether_all_was_stored(tmp_path: Path) -> None:
+    with init(dir=tmp_path, project="p") as run:
+        run.log({"a": 1})
+    assert run.flush() is True

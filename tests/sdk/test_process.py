@@ -6,6 +6,7 @@ import copy
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,16 @@ from tests.sdk.reading import rows
 from tests.sdk.scripts import script
 
 HEAD = "import rewind_logger\nrun = rewind_logger.init(project='p', id='r1')\n"
+
+
+def resolving(bucket: Bucket) -> tuple[dict[str, Any], str]:
+    """Return options with which names are resolved again and again, in an executor, and a script that opens a run."""
+    options = copy.deepcopy(bucket.storage_options)
+    endpoint = options["client_kwargs"]["endpoint_url"].replace("127.0.0.1", "localhost")
+    options["client_kwargs"]["endpoint_url"] = endpoint
+    options["config_kwargs"] = {"connector_args": {"use_dns_cache": False}}
+    opening = f"init(dir={bucket.url!r} + '/x', project='p', id='r1', storage_options={options!r})"
+    return options, f"import rewind_logger\nrun = rewind_logger.{opening}\n"
 
 
 def test_an_unfinished_run_is_finished_at_the_end_of_the_process(tmp_path: Path) -> None:
@@ -36,19 +47,52 @@ def test_a_process_that_ends_by_an_exception_has_a_failed_run(tmp_path: Path) ->
 
 def test_the_end_of_the_process_finishes_a_run_on_s3(tmp_path: Path, bucket: Bucket) -> None:
     """By then executors take no more work, and the backend needs one to find the address of the server."""
-    options = copy.deepcopy(bucket.storage_options)
-    endpoint = options["client_kwargs"]["endpoint_url"].replace("127.0.0.1", "localhost")
-    options["client_kwargs"]["endpoint_url"] = endpoint
-    options["config_kwargs"] = {"connector_args": {"use_dns_cache": False}}
-    code = f"""
-import rewind_logger
-run = rewind_logger.init(dir={bucket.url!r} + '/x', project='p', id='r1', storage_options={options!r})
-for i in range(100): run.log({{'a': i}})
-"""
-    done = script(code, tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    _, code = resolving(bucket)
+    done = script(code + "for i in range(100): run.log({'a': i})", tmp_path, XDG_CACHE_HOME=str(tmp_path))
     stored = open_store(f"{bucket.url}/x", bucket.storage_options).run("p/r1")
     assert (len(stored.history()), stored.state) == (100, "finished"), done.stderr
     assert not list(tmp_path.rglob("*.part")), "nothing is left in the spool"
+
+
+TRAINING = """
+def train():
+    for i in range(20):
+        run.log({'a': i})
+        time.sleep(0.02)
+    print("trained")
+"""
+
+
+@pytest.mark.parametrize(
+    "start", ["threading.Thread(target=train).start()", "ThreadPoolExecutor().submit(train)"], ids=["thread", "pool"]
+)
+def test_threads_that_train_beyond_the_end_of_the_script_log_to_their_run_until_they_end(
+    start: str, tmp_path: Path
+) -> None:
+    """Python waits for such threads; what it calls at its end comes before that, or after it."""
+    imports = "import threading, time\nfrom concurrent.futures import ThreadPoolExecutor\n"
+    done = script(imports + HEAD + TRAINING + start, tmp_path)
+    stored = open_store(tmp_path / "rewind_logs").run("p/r1")
+    assert "trained" in done.stdout, done.stderr
+    assert (len(stored.history()), stored.state) == (20, "finished")
+    assert done.stderr.count("finished at step 19.") == 1
+
+
+def test_what_they_log_to_s3_when_executors_have_ended_is_in_the_store_or_in_the_journal(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    options, code = resolving(bucket)
+    code = "import threading, time\n" + code + TRAINING + "threading.Thread(target=train).start()"
+    done = script(code, tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    assert "trained" in done.stdout, done.stderr
+    store = open_store(f"{bucket.url}/x", bucket.storage_options)
+    whole = "p/r1 finished at step 19." in done.stderr
+    if not whole:
+        assert "not all of it is in the store" in done.stderr and "is kept in" in done.stderr, done.stderr
+        assert list(tmp_path.rglob("*.part"))
+        sync = f"import rewind_logger\nrewind_logger.sync({bucket.url!r} + '/x', storage_options={options!r})"
+        script(sync, tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    assert len(store.run("p/r1").history()) == 20, done.stderr
 
 
 def test_after_a_kill_the_next_opening_brings_the_rows_in(tmp_path: Path) -> None:

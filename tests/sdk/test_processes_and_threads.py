@@ -5,10 +5,16 @@ from __future__ import annotations
 import ast
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rewind_logger import init, open_store
+from rewind_logger import Run, init, open_store
+from rewind_logger.history import writer
+from rewind_logger.history.opening import OpenRequest
+from rewind_logger.sdk.run_spec import RunSpec
+from rewind_logger.storage.local import LocalStorage
+from rewind_logger.types import Position, RunRef
 from tests.figures import count
 from tests.sdk.reading import rows
 from tests.sdk.scripts import script
@@ -79,6 +85,79 @@ def test_a_fork_in_the_midst_of_logging_threads_holds_nobody_up_and_costs_no_row
         assert [row["a"] for row in rows(store, f"p/c{child}")] == list(range(20))
 
 
+HELD = """
+import os, signal, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+from rewind_logger.errors import TransientStorageError
+from rewind_logger.history import store_clock
+from rewind_logger.storage import retry
+from rewind_logger.storage.faults import Fault, FaultyStorage
+from rewind_logger.storage.memory import MemoryStorage
+
+def fail_first(request):
+    return Fault("before", TransientStorageError("It is away.")) if request.number == 0 else None
+
+memory = MemoryStorage("memory://held")
+retrying = retry.RetryingStorage(FaultyStorage(memory, fail_first), first_wait=0)
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with retry._lock:
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(60)
+    retrying.put("a", b"1")
+    store_clock.about_now(memory)
+    os._exit(0 if retrying.retries.requests == 1 else 1)
+_, status = os.waitpid(pid, 0)
+done.set()
+thread.join()
+print(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_is_forked_while_requests_are_counted_can_count_its_own(tmp_path: Path) -> None:
+    assert script(HELD, tmp_path).stdout.strip() == "0"
+
+
+@pytest.mark.parametrize("when", ["while it is opened", "before its clock is set"])
+def test_what_is_logged_while_a_run_is_opened_anew_stands_where_that_begins(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread may log at any moment of a rewind: what it logs belongs to the new revision, and to its start."""
+    run = Run(RunSpec(storage=LocalStorage(tmp_path), run=RunRef("p", "a"), console=False, system_metrics=False))
+    run._open(OpenRequest())
+    for i in range(10):
+        run.log({"a": i})
+    module, name = (writer, "open_run") if when == "while it is opened" else (writer.Writer, "open")
+    open_it = getattr(module, name)
+
+    def log_meanwhile(*args: Any, **more: Any) -> Any:
+        if name == "open_run":
+            run.log({"a": 100})
+        opened = open_it(*args, **more)
+        run.log({"a": 101})
+        run.summary["noted"] = 1
+        return opened
+
+    monkeypatch.setattr(module, name, log_meanwhile)
+    run._open(OpenRequest(at=Position(run._ref, None, 3)))
+    assert run.step == 3
+    run.log({"a": 3})
+    run.finish()
+    found = [(row["_step"], row["a"]) for row in rows(str(tmp_path), "p/a")]
+    late = [(3, 100), (3, 101)] if name == "open_run" else [(3, 101)]
+    assert found == [(0, 0), (1, 1), (2, 2), *late, (3, 3)]
+    assert open_store(tmp_path).run("p/a?_step=2").summary.get("noted") is None
+
+
 BESIDE = """
 import sys
 from rewind_logger import init
@@ -108,7 +187,6 @@ ENDINGS = {
     "a fault": "import ctypes; ctypes.string_at(0)",
     "an error in a thread": "import threading; threading.Thread(target=lambda: 1 / 0).start()",
     "a daemon that logs": "import threading; threading.Thread(target=log_for_ever, daemon=True).start()",
-    "an exit handler that logs": "import atexit; atexit.register(lambda: run.log({'a': 100}))",
     "sys.exit in a thread": "import threading; threading.Thread(target=sys.exit).start()",
 }
 
@@ -137,7 +215,35 @@ def test_no_row_is_lost_however_a_process_ends(how: str, tmp_path: Path) -> None
     found = [row["a"] for row in rows(str(tmp_path / "rewind_logs"), "p/a") if "a" in row]
     count("rows checked", 100)
     count("rows lost", max(0, 100 - len(found)))
-    assert found[:100] == list(range(100)) and len(found) <= 101
+    assert found == list(range(100))
+
+
+EXIT = """
+import atexit
+import rewind_logger
+
+def log():
+    (run if {of_run} else rewind_logger).log({{"late": 1}})
+
+atexit.register(log) if {before} else None
+run = rewind_logger.init(project="p", id="a")
+None if {before} else atexit.register(log)
+for i in range(100):
+    run.log({{"a": i}})
+"""
+
+
+@pytest.mark.parametrize(("before", "of_run", "said"), [(True, True, "is finished: nothing more can be logged"),
+                                                        (False, False, "needs a run that is open")])  # fmt: skip
+def test_an_exit_handler_comes_after_the_end_of_the_run_and_its_row_is_refused(
+    before: bool, of_run: bool, said: str, tmp_path: Path
+) -> None:
+    """Whenever it was registered: a run is finished before, while backends can still work."""
+    done = script(EXIT.format(before=before, of_run=of_run), tmp_path, check=False)
+    assert done.stderr.count("rewind_logger.errors.ConfigError: ") == 1 and said in done.stderr
+    store = str(tmp_path / "rewind_logs")
+    assert [row.get("a") for row in rows(store, "p/a")] == list(range(100))
+    assert open_store(store).run("p/a").state == "finished"
 
 
 LOOP = """

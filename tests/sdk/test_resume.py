@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rewind_logger import ConfigError, RunExistsError, RunNotFoundError, init, open_store
+from rewind_logger import (
+    ConfigError,
+    RewindError,
+    Run,
+    RunExistsError,
+    RunNotFoundError,
+    Store,
+    StoredRun,
+    init,
+    open_store,
+)
 from tests.sdk.reading import rows
 
 
@@ -68,9 +79,9 @@ def test_never_refuses_a_run_that_is_there(url: str) -> None:
         ({"project": "x?y"}, r"The project 'x\?y' cannot be used"),
         ({"entity": ""}, "The entity '' cannot be used"),
         ({"tags": [1]}, "each tag must be a str"),
-        ({"name": 3}, "name=3 is a int: it must be a str"),
+        ({"name": 3}, "name=3 is an int: it must be a str"),
         ({"config": "lr=1"}, "config='lr=1' is a str: give a dict"),
-        ({"resume_from": 7}, "resume_from=7 is a int"),
+        ({"resume_from": 7}, "resume_from=7 is an int"),
     ],
 )
 def test_what_init_refuses(url: str, options: dict[str, Any], message: str) -> None:
@@ -109,6 +120,43 @@ def test_the_same_id_again_ends_the_earlier_run_of_this_process(url: str) -> Non
     second.log({"a": 1})
     second.finish()
     assert rows(url, "p/r1") == [{"_step": 0, "a": 0}, {"_step": 1, "a": 1}]
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"id": "r1", "resume": "never"},
+    {"resume_from": "r1?_step=99"},
+    {"id": "r1", "fork_from": "other"},
+    {"id": "r1", "resume": "never", "reinit": True},
+    {"id": "r2", "mode": "shared", "reinit": True},
+    {"id": "r2/x", "reinit": True},
+    {"id": "r2", "config": 5, "reinit": True},
+    {"id": "r2", "resume": "must", "reinit": "finish_previous"},
+]
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=str)
+def test_an_opening_that_is_refused_ends_no_run_of_this_process(url: str, refused: dict[str, Any]) -> None:
+    init(dir=url, project="p", id="other").finish()
+    run = init(dir=url, project="p", id="r1")
+    run.log({"a": 0})
+    with pytest.raises(RewindError):
+        init(**{"dir": url, "project": "p", **refused})
+    run.log({"a": 1})
+    run.finish()
+    assert [row["a"] for row in rows(url, "p/r1")] == [0, 1]
+    assert open_store(url).run("p/r1").immutable_id == "r1@1"
+
+
+def test_going_back_in_a_run_that_this_process_has_open_loses_nothing_of_it(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = init(dir=url, project="p", id="r1")
+    for i in range(100):
+        first.log({"a": i})
+    with init(dir=url, project="p", resume_from="r1?_step=49", reinit=True) as second:
+        second.log({"a": -1})
+    assert len(rows(url, "p/r1@1")) == 100 and len(rows(url, "p/r1")) == 51
+    assert not caplog.records, "no run was taken over by anybody else"
 
 
 def test_runs_of_other_names_stay_open(url: str) -> None:
@@ -186,3 +234,57 @@ def test_the_first_writer_is_stopped_when_another_takes_the_run_over(url: str) -
     run.finish()  # and ends well
     other.close()
     assert rows(url, "p/r1") == [{"_step": 0, "a": 0}]
+
+
+class FloatTensor:
+    """What torch's is: it has what an index has, and refuses when it is asked."""
+
+    def __index__(self) -> int:
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+
+    def __repr__(self) -> str:
+        return "tensor(5.)"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run, stored, store: store.run(Path("p/r1")), r"is a \w*Path; name a place in a run by text"),
+        (lambda run, stored, store: store.run(5), "5 is an int; name a place"),
+        (lambda run, stored, store: stored.history(keys=[5]), r"keys=\[5\]: 5 is an int: give the names of metrics"),
+        (lambda run, stored, store: stored.history(keys=5), "keys=5: 5 is an int: give the names of metrics"),
+        (lambda run, stored, store: stored.history(start="1"), "start='1' is a str: give a step"),
+        (lambda run, stored, store: stored.media(stop=1.5), r"stop=1\.5 is a float: give a step"),
+        (lambda run, stored, store: stored.artifact(5), "5 is an int: name an artifact by text"),
+        (lambda run, stored, store: run.use_artifact(5), "5 is an int: name an artifact by text"),
+        (
+            lambda run, stored, store: run.log({"a": 1}, step=FloatTensor()),
+            r"step=tensor\(5\.\) is a FloatTensor, not a",
+        ),
+        (lambda run, stored, store: setattr(run, "tags", 5), "tags=5 is an int: give a list of texts"),
+        (lambda run, stored, store: init(dir=store.url, tags=5), "tags=5 is an int: give a list of texts"),  # type: ignore[arg-type]
+        (lambda run, stored, store: init(dir=5), "5 names no store: give a folder or a URL"),  # type: ignore[arg-type]
+        (lambda run, stored, store: open_store(None), "None names no store"),  # type: ignore[arg-type]
+        (
+            lambda run, stored, store: init(dir=store.url, resume_from="p/r1", step=FloatTensor()),  # type: ignore[arg-type]
+            r"step=tensor\(5\.\) is a FloatTensor, not a whole number",
+        ),
+    ],
+)
+def test_what_is_no_value_for_an_argument_is_refused_with_what_is(
+    url: str, call: Callable[[Run, StoredRun, Store], object], words: str
+) -> None:
+    begin(url)
+    store = open_store(url)
+    stored = store.run("p/r1")
+    with init(dir=url, project="p", id="r2") as run, pytest.raises(RewindError, match=words):
+        call(run, stored, store)
+
+
+def test_an_artifact_is_not_downloaded_onto_a_file(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("1")
+    with init(dir=url, project="p", id="r1") as run:
+        artifact = run.log_artifact(file, name="x")
+        with pytest.raises(ConfigError, match="file is a file: give a folder"):
+            artifact.download(file)

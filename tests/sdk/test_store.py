@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,48 @@ def test_a_collection_without_a_day_of_grace_is_refused(tmp_path: Path, grace: A
         with pytest.raises(ConfigError, match=said):
             store.collect(grace=grace, dry_run=dry_run)
     assert store.collect(grace=timedelta(0), exclusive=True).objects == {}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("where", ["latest", "p/latest", "p/a/notes"])
+def test_a_stray_link_hides_no_run_but_stops_who_must_know_all(
+    where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with init(dir=tmp_path / "store", project="p", id="a") as run:
+        run.log({"x": 1})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "store" / where).symlink_to(tmp_path / "other")
+    store = open_store(tmp_path / "store")
+    for _ in range(2):
+        assert [run.path for run in store.runs()] == ["p/a"]
+    assert store.run("a").summary["x"] == 1
+    said = [record.message for record in caplog.records if f"{where} is left out" in record.message]
+    assert len(said) == 1, "once"
+    report = store.verify()
+    assert report.ok and any(f"{where} is left out" in note for note in report.notes)
+    with pytest.raises(RunNotFoundError, match=r"Project p has a\."):
+        store.run("p/b")
+    for refused in (store.collect, lambda: store.remove("p/a")):
+        with pytest.raises(StorageError, match="leads out of the store"):
+            refused()
+
+
+def test_a_dry_run_writes_nothing_and_needs_no_right_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with init(dir=tmp_path / "store", project="p", id="a") as run:
+        run.log({"x": 1})
+    with init(dir=tmp_path / "store", project="p", resume_from="a?_step=-1"):
+        pass
+    store, written = open_store(tmp_path / "store"), []
+    monkeypatch.setattr(type(store.storage), "put", lambda self, path, data: written.append(path))
+    monkeypatch.setattr(type(store.storage), "create", lambda self, path, data: written.append(path))
+    for report in (store.collect(), store.remove("p/a"), store.remove("p/a@1")):
+        assert report.dry_run and "by the clock of this machine, for a dry run writes nothing" in str(report)
+    assert not written
+    assert open_store(tmp_path / "typo").collect().objects == {}
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_store_in_which_nothing_is_may_be_a_typing_error(tmp_path: Path) -> None:
+    report = open_store(tmp_path / "typo").verify()
+    assert report.ok, "an empty store is as it should be"
+    assert str(report) == f"{tmp_path}/typo: nothing is there: is it the right store?"

@@ -99,10 +99,37 @@ def test_the_end_of_a_run_waits_for_a_bounded_time_and_says_how_many_rows_are_le
 
 
 @pytest.mark.parametrize(
-    ("rows", "what"), [(1234, "1,234 rows are still to come into"), (0, "that it ends is still to be noted in")]
+    ("rows", "what"),
+    [
+        (1234, "1,234 rows are still to come into"),
+        (1, "1 row is still to come into"),
+        (0, "that it ends is still to be noted in"),
+    ],
 )
 def test_what_is_waited_for_is_named(rows: int, what: str) -> None:
-    assert rows_left(RunRef("p", "a"), "s3://b", lambda: rows, 120) == f"run p/a: {what} s3://b; waiting 120 s."
+    assert rows_left(RunRef("p", "a"), "s3://b", rows, 120) == f"run p/a: {what} s3://b; waiting 120 s."
+
+
+def test_it_counts_down_and_waits_but_once_for_a_store_that_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As at the end of a fit, and then at that of the process."""
+    monkeypatch.setattr(waiting_module, "FIRST_S", 0.0)
+    monkeypatch.setattr(waiting_module, "REPEATED_S", 0.0)
+    monkeypatch.setattr(run_module, "AGAIN_S", 0.5)
+    faulty = FaultyStorage(open_storage(tmp_path))
+    run = Run(RunSpec(storage=faulty, run=RunRef("p", "r1"), console=False, system_metrics=False))
+    run._open(OpenRequest())
+    for _ in range(2):  # the second outage is another one
+        assert run.flush(60)
+        faulty.plan = lambda request: Fault("before", TransientStorageError("The network is down."))
+        run.log({"a": 1})
+        assert "within 2.5 s." in (run._settle("finished", 2.5) or "")
+        assert "within 0.5 s." in (run._settle("finished", 60.0) or "")
+        faulty.plan = None
+    run.finish()
+    said = capsys.readouterr().err
+    assert "waiting 2 s." in said and "waiting 1 s." in said
 
 
 class Endless(WrapperStorage):

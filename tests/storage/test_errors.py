@@ -200,6 +200,7 @@ def test_a_bucket_that_does_not_exist(bucket: Bucket) -> None:
         (http_error(502), TransientStorageError, "502"),
         (http_error(401), StorageError, "no valid credentials"),
         (RuntimeError("boom"), StorageError, "RuntimeError: boom"),
+        (RuntimeError("cannot schedule new futures after shutdown"), StorageError, "this process is ending"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

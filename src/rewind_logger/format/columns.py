@@ -89,17 +89,22 @@ def check_text(column: pa.ChunkedArray[Any]) -> None:
     Raises:
         CorruptError: If they are more than a segment can hold.
     """
-    most = exact = 0
     chunks = cast("list[Any]", column.chunks)
-    sizes = [numbers(pc.binary_length(chunk.dictionary)).astype(np.int64) for chunk in chunks]
-    for chunk, each in zip(chunks, sizes, strict=True):
-        most += len(chunk) * int(each.max(initial=0))
-    if most < MAX_TEXT_BYTES:
+    if sum(len(chunk) * int(_sizes(chunk).max(initial=0)) for chunk in chunks) < MAX_TEXT_BYTES:
         return
-    for chunk, each in zip(chunks, sizes, strict=True):
-        exact += int(np.bincount(numbers(chunk.indices.drop_null()), minlength=len(each)) @ each)
-    if exact >= MAX_TEXT_BYTES:
+    if (exact := sum(map(text_bytes, chunks))) >= MAX_TEXT_BYTES:
         raise CorruptError(f"Its points have {exact:,} bytes of text, and no segment has {MAX_TEXT_BYTES:,}.")
+
+
+def text_bytes(texts: Any) -> int:
+    """Return how many bytes the texts of an array of Arrow's dictionary type are, as each point has its own."""
+    sizes = _sizes(texts)
+    return int(np.bincount(numbers(texts.indices.drop_null()), minlength=len(sizes)) @ sizes)
+
+
+def _sizes(texts: Any) -> npt.NDArray[np.int64]:
+    """Return the sizes of the texts that are different."""
+    return numbers(pc.binary_length(texts.dictionary)).astype(np.int64)
 
 
 def check_points(points: pa.Table) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rewind_logger.errors import ConfigError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.types import RunRef
 
 MAX_NAME_CHARACTERS = 128
@@ -48,7 +49,7 @@ def check_name(kind: str, name: str) -> str:
         'lr 3e-4, größer'
     """
     if not isinstance(name, str):
-        raise ConfigError(f"The {kind} {name!r} is a {type(name).__name__}, not a str: give it as text.")
+        raise ConfigError(f"The {kind} {name!r} is {kind_of(name)}, not a str: give it as text.")
     wrong = _what_is_wrong(name)
     if wrong:
         shown = repr(name) if len(name) <= MAX_NAME_CHARACTERS else repr(name[:40]) + "…"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timezone
 
-from rewind_logger.errors import RunNotFoundError, StorageError
+from rewind_logger.errors import CorruptError, RunNotFoundError, StorageError, TransientStorageError
 from rewind_logger.format.documents import decode_removal
 from rewind_logger.format.names import RunPaths
 from rewind_logger.format.run_names import is_name
-from rewind_logger.history import claims
+from rewind_logger.history import claims, damage
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
 
@@ -25,7 +25,12 @@ _NAMED = 5
 
 
 def runs(
-    storage: Storage, project: str | None = None, *, marks: Collection[str] = ("m",), removed: bool = False
+    storage: Storage,
+    project: str | None = None,
+    *,
+    marks: Collection[str] = ("m",),
+    removed: bool = False,
+    unread: Callable[[str], None] | None = damage.report,
 ) -> list[RunRef]:
     """Return the runs of a store, or of one project, sorted by name.
 
@@ -36,14 +41,25 @@ def runs(
         project: `project` or `entity/project`; None for all.
         marks: The folders of which a run has one at least.
         removed: Whether those are named too that were removed: their claims stay.
+        unread: Told of each folder that cannot be listed, such as one that is not ours, and that is left out; None for
+            who has to know all of them.
+
+    Raises:
+        StorageError: If the store, or the project, cannot be listed; if a folder cannot and `unread` is None.
+        TransientStorageError: If the store fails in a way that may pass.
     """
     found: list[RunRef] = []
     doubtful: list[RunRef] = []
     level = [""] if project is None else [project]
     for _ in range(_DEPTH + 1):
-        listings = storage.map_lists(level)
         below: list[str] = []
-        for folder, infos in zip(level, listings, strict=True):
+        for folder, infos in zip(level, storage.list_each(level), strict=True):
+            if isinstance(infos, Exception):
+                stays = isinstance(infos, StorageError) and not isinstance(infos, TransientStorageError)
+                if unread is None or not stays or folder in ("", project):
+                    raise infos
+                unread(f"What is below {storage.url}/{folder} is left out: {infos}")
+                continue
             children = [info.name for info in infos if info.size is None]
             if not set(marks).isdisjoint(children) and "/" in folder and folder != project:
                 parent, _, name = folder.rpartition("/")
@@ -81,7 +97,7 @@ def not_found(storage: Storage, run: RunRef) -> RunNotFoundError:
     path = RunPaths(run).removed
     try:
         removal = decode_removal(storage.read(path), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, CorruptError):  # it only tells more
         return RunNotFoundError(f"There is no run {run} in {storage.url}.{there_is(storage, run)}")
     when = datetime.fromtimestamp(removal.at_ms / 1000, timezone.utc)
     return RunNotFoundError(
@@ -94,11 +110,13 @@ def there_is(storage: Storage, run: RunRef) -> str:
     try:
         siblings = _closest(run.id, _folders(storage, run.project))
         # A folder without a claim is that of a run which was never opened; a journal may lie there.
-        listings = storage.map_lists([f"{run.project}/{name}" for name in siblings])
+        listings = storage.list_each([f"{run.project}/{name}" for name in siblings])
         siblings = [
             name
             for name, found in zip(siblings, listings, strict=True)
-            if any(i.name == "m" for i in found) and not any(i.name == _REMOVED for i in found)
+            if not isinstance(found, Exception)
+            and any(i.name == "m" for i in found)
+            and not any(i.name == _REMOVED for i in found)
         ]
         if siblings:
             return f" Project {run.project} has {_listed(siblings)}."

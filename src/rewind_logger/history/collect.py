@@ -78,7 +78,7 @@ class Remover:
         for batch in batches(found, BATCH):
             if not self.dry_run:
                 for trim in {one.trim for one in batch if one.trim is not None} - self._trimmed:
-                    self.storage.put(names.trimmed(trim[0]), documents.encode_trim(Trim(cut=trim[1])))
+                    self.storage.put(names.trimmed(trim[0]), documents.encode_trim(Trim(folder=trim[0], cut=trim[1])))
                     self._trimmed.add(trim)
                 raise_first(self.storage.delete_each([one.path for one in batch]))
             for one in batch:
@@ -118,10 +118,11 @@ def collect(
         StorageError: If the store fails, or does not say when its objects were written.
     """
     tell = progress or (lambda what, done, total: None)
-    limit = store_clock.now(storage) - grace_s
-    runs = catalog.runs(storage, removed=True)
+    now, notes = store_clock.now_unless(storage, dry_run)
+    limit = now - grace_s
+    runs = catalog.runs(storage, removed=True, unread=None)
     shared = needs_of(storage, runs, limit, tell)
-    remover, reading, notes = Remover(storage, dry_run), Reading(storage), []
+    remover, reading = Remover(storage, dry_run), Reading(storage)
     readable: CorruptError | None = None
     for i, run in enumerate(runs):
         tell("runs", i, len(runs))

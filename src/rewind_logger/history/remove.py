@@ -78,14 +78,15 @@ def remove_run(
     life = claims.life(storage, run, existing)
     if life.first == existing and (not existing or not _leftovers(storage, run)):
         raise catalog.not_found(storage, run)
-    limit = store_clock.now(storage) - GRACE_S
+    now, notes = store_clock.now_unless(storage, dry_run)
+    limit = now - GRACE_S
     if life.first < existing:
         _refuse_unfinished(storage, run, str(run), pins(storage, run), limit)
     forks = _dependents(storage, run, limit, lambda folder, need: False)
     if life.first < existing:
         _refuse_needed(storage, str(run), forks, adopt)
         if not dry_run:
-            storage.put(paths.removed, encode_removal(Removal(at_ms=now_ms(), host=socket.gethostname())))
+            storage.put(paths.removed, encode_removal(Removal(run=run, at_ms=now_ms(), host=socket.gethostname())))
             claim = new_claim(secrets.token_hex(8), claims.REMOVED, "remove")
             existing = claims.fence(storage, paths, claim, existing) + 1
     # From here on it is not there: nobody begins a fork any more, and who did so before has put a pin. What comes later
@@ -95,7 +96,7 @@ def remove_run(
     left = pins(storage, run)
     young = [pin for pin in left if _may_be_made(pin, limit)]
     remover = Remover(storage, dry_run)
-    notes = _journal_notes(storage, run)
+    notes += _journal_notes(storage, run)
     if young and not dry_run:
         notes.append(f"{_listed({str(pin.child) for pin in young})} is being forked from it. Its rows stay until then.")
     else:
@@ -144,7 +145,8 @@ def remove_revision(
             f"{name} is the run's present revision, which cannot be removed alone: go back in the run, or restore an "
             f"archived revision, which archives it; or remove the whole run, {str(run)!r}."
         )
-    limit = store_clock.now(storage) - GRACE_S
+    now, notes = store_clock.now_unless(storage, dry_run)
+    limit = now - GRACE_S
     folder = head.revisions[revision - 1].folder
     assert folder is not None
     forks = _dependents(storage, run, limit, roots(storage, run, limit, without=folder).needs.covers)
@@ -162,7 +164,6 @@ def remove_revision(
             raise catalog.not_found(storage, run)
         raise CorruptError(f"{names.base(folder)} in {storage.url} is missing, on which {name} rests.")
     # From here on it is not there. Who looked before, to go back to it or to fork it, has made a claim or put a pin.
-    notes: list[str] = []
     remover = Remover(storage, dry_run)
     if not dry_run and _is_being_opened(storage, run, limit):
         notes.append("The run is being opened, or a fork is begun: rows go with the next removal of it, or collect.")
@@ -217,7 +218,7 @@ def _refuse_needed(storage: Storage, name: str, forks: list[str], adopt: bool) -
 
 def _others(storage: Storage, run: RunRef) -> list[RunRef]:
     """Return all other runs, as of now: a fork may have come since they were last looked for."""
-    return [other for other in catalog.runs(storage, removed=True) if other != run]
+    return [other for other in catalog.runs(storage, removed=True, unread=None) if other != run]
 
 
 def _dependents(storage: Storage, run: RunRef, limit: float, covered: Callable[..., bool]) -> list[str]:

@@ -9,6 +9,8 @@ from rewind_logger.errors import StorageError
 from rewind_logger.format import names
 from rewind_logger.storage.base import Storage
 
+_here = time.time
+
 ASKED_AGAIN_S = 600.0
 """How long an answer is good for."""
 
@@ -35,6 +37,21 @@ def now(storage: Storage) -> float:
     if modified is None:
         raise StorageError(f"{storage.url} does not say when its objects were written, so none can be told to be old.")
     return modified
+
+
+def now_unless(storage: Storage, dry_run: bool) -> tuple[float, list[str]]:
+    """Return what time it is, and sentences for people about that: in a dry run, which writes nothing, by this machine.
+
+    Raises:
+        StorageError: As `now` does.
+    """
+    return (_here(), [_BY_THIS_MACHINE]) if dry_run else (now(storage), [])
+
+
+_BY_THIS_MACHINE = (
+    "What is old enough is told by the clock of this machine, for a dry run writes nothing, and the store would have to"
+    " be asked by an object."
+)
 
 
 def about_now(storage: Storage) -> float:

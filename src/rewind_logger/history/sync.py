@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from rewind_logger.errors import RewindError, TransientStorageError
+from rewind_logger.format.wording import counted
 from rewind_logger.history import claims, recovery
 from rewind_logger.history.claims import Life
 from rewind_logger.history.journals import place, spool
@@ -61,16 +62,17 @@ class Synced:
     """Whether it only says what would be done."""
 
     def __str__(self) -> str:
-        would = "would be" if self.dry_run else "were"
+        rows = counted(self.rows, "row")
+        would = "would be" if self.dry_run else "was" if self.rows == 1 else "were"
         said = {
-            "brought in": f"{self.rows:,} rows {would} brought in",
+            "brought in": f"{rows} {would} brought in",
             "nothing left": "all of it is in the store" + ("" if self.dry_run else "; it was removed"),
             "in use": "its writer lives, so it is left to it",
             "superseded": "the run went on without its writer, or was removed; "
-            f"{self.rows:,} rows are kept in {self.journal}. To have them as run {self.fork}: "
+            f"{rows} {'is' if self.rows == 1 else 'are'} kept in {self.journal}. To have them as run {self.fork}: "
             f"{sync_command(self.store, as_fork=True)}",
             "waiting": f"its rows are kept in {self.journal}: {self.trouble}",
-            "forked": f"{self.rows:,} rows {would} brought into a run of their own, {self.fork}",
+            "forked": f"{rows} {would} brought into a run of their own, {self.fork}",
             "failed": f"it is kept in {self.journal}. {self.trouble}",
         }[self.what]
         return f"{self.run} in {self.store}, journal {self.journal.name}: {said}"

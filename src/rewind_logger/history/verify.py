@@ -52,7 +52,8 @@ def verify(
         OSError: If `resume` cannot be read or written.
     """
     # A run whose claims are all gone is none to anybody else.
-    refs = catalog.runs(storage, marks=("m", "t"), removed=True) if run is None else [run]
+    notes: list[str] = []
+    refs = [run] if run is not None else catalog.runs(storage, marks=("m", "t"), removed=True, unread=notes.append)
     if run is not None and not claims.count(storage, RunPaths(run)):
         raise catalog.not_found(storage, run)
     state = State(None if resume is None else Path(resume), storage.url, None if run is None else str(run))
@@ -77,7 +78,7 @@ def verify(
         rows=state.rows,
         bytes=look.bytes + state.bytes,
         problems=tuple(problem for problem in (*look.problems, *state.problems) if not _of_any(problem, gone)),
-        notes=tuple(look.notes),
+        notes=(*notes, *look.notes),
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rewind_logger.errors import ConfigError, TransientStorageError
+from rewind_logger.errors import ConfigError, FencedError, StorageError, TransientStorageError
+from rewind_logger.history import opening
+from rewind_logger.history.opening import OpenRequest
 from rewind_logger.sdk import current, open_runs
 from rewind_logger.sdk.absent import check_arguments
 from rewind_logger.sdk.metadata import Labels, config_of
-from rewind_logger.sdk.modes import Mode, check_mode, earlier_run
+from rewind_logger.sdk.modes import Mode, check_mode, what_of_earlier
 from rewind_logger.sdk.run import Run
 from rewind_logger.sdk.run_spec import OnBackwardStep, RunSpec
 from rewind_logger.sdk.source import Given
 from rewind_logger.sdk.target import Resume, target
-from rewind_logger.storage import open_storage
+from rewind_logger.storage import Storage, open_storage
+from rewind_logger.types import RunRef
 
 STORE = "REWIND_LOGGER_STORE"
 """The environment variable that names the store where `init` is not told."""
@@ -110,8 +114,14 @@ def init(
         None if disabled else storage_options,
     )
     check_mode(mode, storage)
-    if (previous := earlier_run(reinit)) is not None:
-        return previous
+    values = config_of(config)
+    asked, last = what_of_earlier(reinit), current.run()
+    if last is not None and asked == "return":
+        return last
+    ending = last if asked == "finish" else None
+    if ending is not None:
+        with contextlib.suppress(FencedError, StorageError):  # its end says so
+            ending.flush()  # where to begin may be asked of its rows
     ref, request = target(
         None if disabled else storage,
         project=project,
@@ -126,7 +136,7 @@ def init(
     spec = RunSpec(
         storage=storage,
         run=ref,
-        config=config_of(config),
+        config=values,
         labels=labels,
         on_backward_step=on_backward_step,
         disabled=disabled,
@@ -136,6 +146,9 @@ def init(
     )
     earlier = open_runs.get(storage.url, ref)
     if earlier is not None:
+        # One run has one writer, so that one ends before this one begins; but not for an opening that is refused.
+        if not disabled:
+            _check(storage, ref, request, earlier)
         earlier.finish()
     if request.at is not None:
         parent = open_runs.get((request.source or storage).url, request.at.run)
@@ -153,7 +166,25 @@ def init(
         run._writer.close()
         raise
     current.enter(run)
+    if ending is not None:
+        ending.finish()
     return run
+
+
+def _check(storage: Storage, ref: RunRef, request: OpenRequest, earlier: open_runs.OpenRun) -> None:
+    """Refuse what the opening of a run would refuse that this process has open, with all that was logged to it.
+
+    Raises:
+        RewindError: As `history.opening.open_run` does.
+    """
+    try:
+        earlier.flush()
+        opening.check(storage, ref, request)
+    except FencedError:  # it was said when it happened
+        opening.check(storage, ref, request)
+    except TransientStorageError as error:
+        if request.at is not None or request.resume != "allow":
+            raise TransientStorageError(f"{error} {_NEEDED}") from error
 
 
 _NEEDED = (

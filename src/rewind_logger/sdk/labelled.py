@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rewind_logger.sdk.address import Address
 from rewind_logger.sdk.live_metadata import LiveMetadata
@@ -30,7 +31,8 @@ class Labelled(Address):
 
     @tags.setter
     def tags(self, tags: Iterable[str]) -> None:
-        self._metadata.set_labels(Labels(tags=tags if isinstance(tags, str) else tuple(tags)))  # type: ignore[arg-type]
+        given: Any = tags
+        self._metadata.set_labels(Labels(tags=() if given is None else given))
 
     @property
     def notes(self) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rewind_logger.errors import ConfigError, CorruptError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.sdk import told
 from rewind_logger.sdk.plain import Json, dumps, plain
 from rewind_logger.types import Row, Scalar
@@ -31,6 +32,8 @@ class Labels:
         """Take one tag for a list of one."""
         tags: Any = self.tags
         if tags is not None:
+            if not isinstance(tags, Iterable):
+                raise ConfigError(f"tags={tags!r} is {kind_of(tags)}: give a list of texts.")
             tags = (tags,) if isinstance(tags, str) else tuple(tags)
             if not all(isinstance(tag, str) for tag in tags):
                 raise ConfigError(f"tags={tags!r}: each tag must be a str.")
@@ -38,7 +41,7 @@ class Labels:
         for name in ("name", "notes", "group", "job_type"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise ConfigError(f"{name}={value!r} is a {type(value).__name__}: it must be a str.")
+                raise ConfigError(f"{name}={value!r} is {kind_of(value)}: it must be a str.")
 
     def given(self) -> dict[str, Any]:
         """Return those that were given."""
@@ -95,5 +98,5 @@ def config_of(config: object) -> dict[str, Json]:
     if config is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"config={config!r} is a {type(config).__name__}: give a dict, a dataclass or a Namespace.")
+        raise ConfigError(f"config={config!r} is {kind_of(config)}: give a dict, a dataclass or a Namespace.")
     return values

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from rewind_logger.errors import ConfigError
-from rewind_logger.sdk import current
-from rewind_logger.sdk.run import Run
 from rewind_logger.storage.base import Storage
 
 Mode = Literal["online", "offline", "disabled"]
@@ -32,17 +30,16 @@ def check_mode(mode: object, storage: Storage) -> None:
         raise ConfigError(f"mode={mode!r}: leave it out (the store is where `dir` says), or use mode='disabled'.")
 
 
-def earlier_run(reinit: object) -> Run | None:
-    """Do what `reinit` asks about the run that was opened last; return it if it is to be used again.
+def what_of_earlier(reinit: object) -> Literal["keep", "return", "finish"]:
+    """Say what `reinit` asks about the run that was opened last: to keep it open, to use it again, or to finish it.
 
     Raises:
         ConfigError: If `reinit` is none of W&B's values.
     """
     if reinit in (None, False, "default", "create_new"):
-        return None
+        return "keep"
     if reinit == "return_previous":
-        return current.run()
+        return "return"
     if reinit in (True, "finish_previous"):
-        current.finish()
-        return None
+        return "finish"
     raise ConfigError(f"reinit={reinit!r}: leave it out, or use 'finish_previous', 'return_previous' or 'create_new'.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import NoReturn
 
 from rewind_logger.errors import PositionError
 from rewind_logger.format.run_names import check_name
+from rewind_logger.format.wording import kind_of
 from rewind_logger.storage.redact import public_text
 from rewind_logger.types import Position, RunRef
 
@@ -79,7 +81,7 @@ def parse(text: str) -> Moment:
         ConfigError: If a name in it cannot be one.
     """
     if not isinstance(text, str):
-        raise PositionError(f"{text!r} is a {type(text).__name__}; name a place in a run by text such as {FORM}.")
+        raise PositionError(f"{text!r} is {kind_of(text)}; name a place in a run by text such as {FORM}.")
     if "#" in text:
         _refuse(text, "holds '#', which has no meaning here")
     path, question, query = text.partition("?")
@@ -112,9 +114,12 @@ def check_step(step: object, where: str) -> int:
     Raises:
         PositionError: If it is no whole number, or less than -1.
     """
-    if isinstance(step, bool) or not hasattr(step, "__index__"):
-        raise PositionError(f"{where}: step={step!r} is a {type(step).__name__}, not a whole number. {_RANGE}")
-    number: int = step.__index__()
+    try:
+        if isinstance(step, bool):
+            raise TypeError
+        number = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        raise PositionError(f"{where}: step={step!r} is {kind_of(step)}, not a whole number. {_RANGE}") from None
     if not FROM_THE_BEGINNING <= number <= MAX_STEP:
         raise PositionError(f"{where}: step={number} is no step. {_RANGE}")
     return number

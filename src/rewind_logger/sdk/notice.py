@@ -73,6 +73,14 @@ def closing(storage: Storage, run: RunRef, state: str, next_step: int, trouble: 
     return f"run {run} {state} {where}.{again}"
 
 
+def unopened(store: str, run: RunRef, journal: str) -> str:
+    """Say where rows are of a run that was never opened."""
+    return (
+        f"run {run} was not opened: what was logged to it is kept in {journal}. To have it, once the run exists: "
+        f"{sync_command(store, as_fork=True)}"
+    )
+
+
 def kept_in(store: str, trouble: str, journal: str | None) -> str:
     """Say where rows are that did not come into their store, and how to bring them in, if `trouble` does not say it."""
     if not journal or journal in trouble:

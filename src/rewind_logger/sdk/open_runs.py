@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Protocol
 
 from rewind_logger.types import RunRef
@@ -37,8 +38,8 @@ class OpenRun(Protocol):
 _open: dict[tuple[str, RunRef], OpenRun] = {}
 """By store and run. Held strongly: a run that a script has let go of is still to be finished."""
 
-_last_calls: list[Callable[[], None]] = []
-"""What is called if the process ends well, before runs are finished: it may open some."""
+_last_calls: list[Callable[[bool], None]] = []
+"""What is called before runs are finished, since it may open some; it is given whether the process died."""
 
 
 def add(store: str, run: RunRef, opened: OpenRun) -> None:
@@ -58,8 +59,12 @@ def get(store: str, run: RunRef) -> OpenRun | None:
     return _open.get((store, run))
 
 
-def at_end(call: Callable[[], None]) -> None:
-    """Have something called if the process ends well, while runs can still be opened."""
+def at_end(call: Callable[[bool], None]) -> None:
+    """Have something called at the end of the process, while runs can still be opened.
+
+    Args:
+        call: Is given whether an exception ends the process that nobody caught.
+    """
     _watch_process()
     _last_calls.append(call)
 
@@ -71,19 +76,48 @@ def _watch_process() -> None:
     # registration that executors themselves use; what was registered last is called first.
     register = getattr(threading, "_register_atexit", None)
     try:
-        (register or atexit.register)(_finish_all)
+        (register or atexit.register)(_end)
     except RuntimeError:  # the interpreter is ending already
         atexit.register(_finish_all)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_disown_all)
 
 
+def _end() -> None:
+    """Finish what is open, once nobody can log to it any more."""
+    if not _others_work():
+        _finish_all()
+        return
+    # Python calls this before it waits for them, and `atexit` after that. They are not waited for here: one may wait
+    # for something that only those who are called after us let go. A store whose backend needs an executor is out of
+    # reach by then, so it gets now what there is, and the journal the rest.
+    atexit.register(_finish_all)
+    for run in list(_open.values()):
+        with contextlib.suppress(Exception):  # the end says what is not in the store
+            run.flush()
+
+
+def _others_work() -> bool:
+    """Say whether threads go on that Python waits for at its end, such as one that trains."""
+    frames = sys._current_frames()
+    mine = (threading.current_thread(), threading.main_thread())
+    return any(
+        not (thread.daemon or thread in mine or _is_idle(frames.get(thread.ident or 0)))
+        for thread in threading.enumerate()
+    )
+
+
+def _is_idle(frame: FrameType | None) -> bool:
+    """Say whether a thread is one of a pool that has no work for it: backends of stores keep such ones."""
+    return frame is not None and frame.f_globals.get("__name__") == "concurrent.futures.thread"
+
+
 def _finish_all() -> None:
     """Finish what is still open."""
     died = _died()
-    for call in [] if died else _last_calls:
+    for call in _last_calls:
         try:
-            call()
+            call(died)
         except Exception:
             LOG.exception("Rows that waited for a run to be opened are kept in its journal.")
     for run in list(_open.values()):

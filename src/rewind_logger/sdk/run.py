@@ -41,6 +41,9 @@ LOG = logging.getLogger("rewind_logger")
 FINISH_TIMEOUT_S = 120.0
 """How long the end of a run waits for a store that is away; the rows are in the journal meanwhile."""
 
+AGAIN_S = 5.0
+"""How long, if that was waited already and the store has been away ever since."""
+
 LAST_ROWS_S = 1.0
 """How long `flush` waits at least for the rows of artifacts that have arrived."""
 
@@ -80,6 +83,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         self._counting = False  # from 0, since the store was away when the run was to be opened
         self._steps_given = False  # meanwhile
         self._failed = False  # by what a trainer said last
+        self._outlasted: float | None = None  # since when the store had been away that was waited for in vain
+        self._stored = False  # whether all was in the store when it was finished
         self._said: set[str] = set()  # what is said once
         self._inherited: Inherited | None = None
         self._metadata = LiveMetadata(spec.config, spec.labels, self._record_metadata)
@@ -195,12 +200,15 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                 whose failure is raised.
 
         Returns:
-            Whether it is so; False if the time ran out, or an artifact could not be sent yet.
+            Whether it is so; False if the time ran out, or an artifact could not be sent yet. Of a run that is
+            finished: whether it was so then.
 
         Raises:
             FencedError: If another writer has taken the run over.
             StorageError: If the store failed; the rows are in the journal, and are tried again.
         """
+        if self._state == "finished":
+            return self._stored
         deadline = None if timeout is None else time.monotonic() + timeout
         stored = self._flush_rows(timeout)
         if not self._artifacts.uploading:
@@ -227,6 +235,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         state: Literal["finished", "failed"] = "failed" if exit_code else "finished"
         try:
             trouble = self._settle(state, FINISH_TIMEOUT_S)
+            self._stored = trouble is None and self._opened is not None and not self._artifacts.gave_up
         finally:
             self._writer.close()
         if self._opened is not None and not self._spec.disabled:
@@ -234,6 +243,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             reached = max(self.step + self._driven, self._writer.next_step)
             told = notice.closing(self._storage, self._ref, state, reached, trouble, self._writer.kept)
             (notice.say if trouble is None else notice.warn)(told)
+        elif self._writer.kept:
+            notice.warn(notice.unopened(self._storage.url, self._ref, self._writer.kept))
 
     def __enter__(self) -> Run:
         return self
@@ -383,6 +394,9 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         Returns:
             What went wrong, as a sentence; None if nothing did.
         """
+        away = self._writer.away_since
+        if away is not None and away == self._outlasted:
+            timeout = min(timeout, AGAIN_S)
         deadline = time.monotonic() + timeout
         self._companions.rest(timeout)
         if self._opened is None:
@@ -393,7 +407,10 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             now = time.monotonic()
             deadline = max(deadline, now + min(timeout, AFTER_UPLOADS_S))
             timeout = deadline - now
-            left = partial(rows_left, self._ref, self._storage.url, lambda: self._writer.rows_waiting, timeout)
+
+            def left() -> str:
+                return rows_left(self._ref, self._storage.url, self._writer.rows_waiting, deadline - time.monotonic())
+
             with Waiting(left) as waiting:
                 if self._writer.finish(state, timeout, waiting):
                     return None
@@ -401,6 +418,7 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
             return str(error)
         if time.monotonic() < deadline:
             return f"Not everything is in {self._storage.url}: a signal's handler cannot wait for what it interrupted."
+        self._outlasted = self._writer.away_since
         return f"Not everything came into {self._storage.url} within {round(timeout, 1):g} s."
 
     def _disown(self) -> None:
@@ -450,7 +468,21 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         with self._lock:
             if self._opened is not None:
                 self._append("events", event, OPENING_CLOCK if at_opening else self._clock)
-            return self._opened is not None
+        if self._opened is None:
+            self._note_diverted()
+        return self._opened is not None
+
+    def _note_diverted(self) -> None:
+        """Say once that what is given besides rows goes nowhere, where these are part of an evaluation."""
+        if self._diverted is not None and self._opened is None and "diverted" not in self._said:
+            self._said.add("diverted")
+            LOG.warning(
+                "Run %s is only evaluated by this process, and an evaluation has no config, labels, artifacts, or "
+                "summary set by hand: they are not kept, unless a fit with this logger follows. Log them to a run of "
+                "their own, with rewind_logger.init(project=%r).",
+                self._ref,
+                self.project,
+            )
 
     def _is_open(self) -> Opened:
         if self._opened is None:

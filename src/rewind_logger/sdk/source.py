@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from rewind_logger.errors import ConfigError, PositionError, RunNotFoundError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.history import catalog, claims, reader, view
 from rewind_logger.sdk import metric_moment, moment
 from rewind_logger.sdk.metadata import fold
@@ -64,9 +65,7 @@ def find(
         position = given.position if kept is None else _at(given.position, kept)
         return Source(position, True, None if storage is None or given._storage.url == storage.url else given._storage)
     if not isinstance(given, (str, os.PathLike)):
-        raise ConfigError(
-            f"{what} is a {type(given).__name__}: give text such as {moment.FORM}, or a checkpoint's path."
-        )
+        raise ConfigError(f"{what} is {kind_of(given)}: give text such as {moment.FORM}, or a checkpoint's path.")
     if moment.is_checkpoint(given):
         if kept is not None:
             raise PositionError(f"{what} is a checkpoint, which holds its step: leave out step={step}.")

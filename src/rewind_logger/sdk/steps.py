@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 from rewind_logger.errors import PositionError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.sdk.moment import MAX_STEP
 from rewind_logger.types import RunRef
 
@@ -17,9 +18,12 @@ def check_logged_step(step: Any) -> int:
         PositionError: If it is none.
     """
     if type(step) is not int:
-        if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise PositionError(f"step={step!r} is a {type(step).__name__}, not a whole number: use int(step).")
-        step = operator.index(step)
+        try:
+            if isinstance(step, bool):
+                raise TypeError
+            step = operator.index(step)
+        except TypeError:  # a tensor of floats has what an index has, and refuses
+            raise PositionError(f"step={step!r} is {kind_of(step)}, not a whole number: use int(step).") from None
     if not 0 <= step <= MAX_STEP:
         raise PositionError(f"step={step} is no step: steps are counted from 0, up to 2**62.")
     return int(step)

@@ -70,7 +70,8 @@ class Store:
             PositionError: If the name is no such text, or the run has no such step; the message names the last one.
             StorageError: If the store fails.
         """
-        if moment.is_checkpoint(name) and "?" not in name and "@" not in name and "://" in name:
+        shown = str(name)
+        if "://" in shown and "?" not in shown and "@" not in shown:
             raise PositionError(f"{name!r} is a URL: open the store with open_store(url), and name a run within it.")
         named = metric_moment.parse(name, self.storage, None)
         if named.project is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timezone
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, cast, overload
 
 from rewind_logger.errors import ConfigError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.history import reader, snapshots
 from rewind_logger.history.heartbeat import last_beat
 from rewind_logger.history.view import View, resolve
@@ -118,7 +119,7 @@ class StoredRun(HasArtifacts, Address):
         """
         if stream not in HISTORY_STREAMS:
             raise ConfigError(f"There is no stream {stream!r}: use one of {', '.join(HISTORY_STREAMS)}.")
-        wanted = [keys] if isinstance(keys, str) else keys
+        wanted = _selected(keys, start, stop)
         if stream == "console":
             return ConsoleHistory(reader.read(self._storage, self._view(), stream, start=start, stop=stop), wanted)
         return History(reader.read(self._storage, self._view(), stream, keys=wanted, start=start, stop=stop))
@@ -139,7 +140,7 @@ class StoredRun(HasArtifacts, Address):
             CorruptError: If one is damaged; the message names key and step.
             StorageError: If the store fails.
         """
-        wanted = [keys] if isinstance(keys, str) else keys
+        wanted = _selected(keys, start, stop)
         points = reader.read(self._storage, self._view(), "media", keys=wanted, start=start, stop=stop)
         return MediaList.of_points(self._storage, str(self._ref), points)
 
@@ -285,3 +286,21 @@ class StoredRun(HasArtifacts, Address):
     def _rows(self, stream: Stream) -> list[Row]:
         """Read the rows of a small stream."""
         return reader.read_rows(self._storage, self._view(), stream)
+
+
+def _selected(keys: Any, start: object, stop: object) -> list[str] | None:
+    """Return the keys that are asked for, None for all, and refuse what can be no keys or steps.
+
+    Raises:
+        ConfigError: The message says what to give.
+    """
+    for name, step in (("start", start), ("stop", stop)):
+        if step is not None and (isinstance(step, bool) or not isinstance(step, SupportsIndex)):
+            raise ConfigError(f"{name}={step!r} is {kind_of(step)}: give a step, which is a whole number.")
+    if keys is None:
+        return None
+    wanted: list[str] = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
+    for key in wanted:
+        if not isinstance(cast("object", key), str):
+            raise ConfigError(f"keys={keys!r}: {key!r} is {kind_of(key)}: give the names of metrics, as texts.")
+    return wanted

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
+from rewind_logger.format.wording import counted
 from rewind_logger.sdk import notice
 from rewind_logger.sdk.console import tap
 from rewind_logger.types import RunRef
@@ -66,18 +67,20 @@ class Waiting:
             terminal.flush()
 
 
-def rows_left(run: RunRef, store: str, waiting: Callable[[], int], timeout: float) -> str:
+def rows_left(run: RunRef, store: str, rows: int, seconds: float) -> str:
     """Say what the end of a run waits for.
 
     Args:
         run: The run.
         store: Where its store is.
-        waiting: Returns how many rows are not there yet.
-        timeout: Seconds that are waited at most.
+        rows: How many rows are not there yet.
+        seconds: How much longer it waits at most.
     """
-    rows = waiting()
-    what = f"{rows:,} rows are still to come into" if rows else "that it ends is still to be noted in"
-    return f"run {run}: {what} {store}; waiting {timeout:.0f} s."
+    what = f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} still to come into" if rows else _TO_BE_NOTED
+    return f"run {run}: {what} {store}; waiting {max(0.0, seconds):.0f} s."
+
+
+_TO_BE_NOTED = "that it ends is still to be noted in"
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

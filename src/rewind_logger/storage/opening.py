@@ -54,8 +54,9 @@ def open_storage(url: str | os.PathLike[str], storage_options: Mapping[str, Any]
         >>> open_storage("memory://example")
         <MemoryStorage memory://example>
     """
-    target = os.fspath(url)
-    if not target:
+    given: Any = url
+    target = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
+    if not target or not isinstance(target, str):
         raise ConfigError(
             f"{url!r} names no store: give a folder or a URL, such as './rewind_logs' or 's3://bucket/x'."
         )

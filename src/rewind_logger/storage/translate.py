@@ -188,13 +188,15 @@ def _problem(error: Exception, answer: _Answer) -> tuple[str, str]:
         return "the bucket lies in another region", "Name its region in `storage_options`."
     if names & _CERTIFICATE_CLASSES:
         return "the service's certificate was not accepted", "Check the endpoint and the certificates of this machine."
+    if _comes_too_late(error):
+        return "this process is ending, and its executors take no more work", "Let the main thread wait for the others."
     return "the store refused the request", "Check the store's URL and `storage_options`."
 
 
 def _may_pass(error: Exception, answer: _Answer) -> bool:
     """Whether trying again may help."""
     classes = set(_classes_of(error))
-    if any(name in _CERTIFICATE_CLASSES for _, name in classes) or _was_never_sent(error):
+    if any(name in _CERTIFICATE_CLASSES for _, name in classes) or _was_never_sent(error) or _comes_too_late(error):
         return False
     # Before the status: a broken connection can have a cause that bears one, which no service has sent.
     if any(f"{package}.{name}" in _PASSING_CLASSES for package, name in classes):
@@ -208,6 +210,15 @@ def _was_never_sent(error: Exception) -> bool:
     """Whether the client refused a request, as one to an endpoint with a user; botocore blames the network."""
     return any(
         type(link).__name__ == "HTTPClientError" and isinstance(link.__context__, ValueError) for link in _chain(error)
+    )
+
+
+def _comes_too_late(error: Exception) -> bool:
+    """Whether a backend's package could not look up an address, since the process ends; botocore blames the network."""
+    return any(
+        isinstance(one, RuntimeError) and "cannot schedule new futures after" in str(one)
+        for link in _chain(error)
+        for one in (link, link.__context__)
     )
 
 

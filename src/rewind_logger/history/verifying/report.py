@@ -65,13 +65,17 @@ class VerifyReport:
 
     def __str__(self) -> str:
         where = self.url if self.name is None else f"{self.name} in {self.url}"
+        objects = sorted(self.objects.items())
         total = sum(self.objects.values())
         seen = f"{_number(total, 'object')} of {_number(self.runs, 'run')}, {size(self.bytes)}, were checked"
-        if self.ok:
+        if self.name is None and not total and self.ok:
+            lines = [f"{where}: nothing is there: is it the right store?"]
+        elif self.ok:
             lines = [f"{where}: {seen}: everything is as it should be."]
         else:
             lines = [f"{where}: {seen}: {_number(len(self.problems), 'problem')}."]
-        lines.append("  " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.objects.items())))
+        if total:
+            lines.append("  " + ", ".join(_number(count, kind.removesuffix("s")) for kind, count in objects))
         for i, problem in enumerate(self.problems[:_SHOWN], 1):
             lines.append(f"{i}. {problem}")
         if len(self.problems) > _SHOWN:

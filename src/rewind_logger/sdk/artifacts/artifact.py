@@ -15,7 +15,7 @@ from rewind_logger.format.manifest import Entry
 from rewind_logger.history import blobs
 from rewind_logger.sdk import told
 from rewind_logger.sdk.artifacts import downloading
-from rewind_logger.sdk.artifacts.draft import Draft
+from rewind_logger.sdk.artifacts.draft import Draft, check_path
 from rewind_logger.sdk.artifacts.drafted import Drafted
 from rewind_logger.sdk.artifacts.entry import ArtifactEntry
 from rewind_logger.sdk.artifacts.names import check_aliases, is_label, is_name, plain_metadata
@@ -352,7 +352,12 @@ class Artifact(Drafted):
         return self._entries
 
     def _root(self, root: str | os.PathLike[str] | None) -> Path:
-        return Path("artifacts", f"{self._name}:{self.version}") if root is None else Path(root)
+        if root is None:
+            return Path("artifacts", f"{self._name}:{self.version}")
+        folder = Path(check_path(root))
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file: give a folder, into which the files of the artifact come.")
+        return folder
 
     def _fetch(self, entry: ArtifactEntry, root: str | None) -> Path:
         """Download one file."""

@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 from rewind_logger.errors import ConfigError
 from rewind_logger.format import manifest
 from rewind_logger.format.manifest import Entry
+from rewind_logger.format.wording import kind_of
 from rewind_logger.history import blobs
 from rewind_logger.storage.external import check_url, describe, local_path
 from rewind_logger.storage.redact import lasting_url, public_url
@@ -143,6 +144,23 @@ class Draft:
         if (wrong := manifest.what_is_wrong_with(name)) is not None:
             raise ConfigError(f"The file cannot be added: {wrong}. Give it another name.")
         return name
+
+
+def check_path(path: str | os.PathLike[str]) -> str:
+    """Return the path of a file or a folder, and refuse an empty one, which would be the current folder.
+
+    Raises:
+        ConfigError: If it is empty, or no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError(f"{path!r} is {kind_of(path)}: give the path of a file or a folder.")
+    text = os.fspath(path)
+    if not text:
+        raise ConfigError(
+            "The path is empty: give that of a file or a folder, '.' for the current one. (A ModelCheckpoint's"
+            " best_model_path is empty until it has saved something.)"
+        )
+    return text
 
 
 def gone(path: Path, name: str) -> ConfigError:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from rewind_logger.errors import ConfigError
 from rewind_logger.format.manifest import Entry
-from rewind_logger.sdk.artifacts.draft import Draft, Policy
+from rewind_logger.sdk.artifacts.draft import Draft, Policy, check_path
 from rewind_logger.sdk.artifacts.entry import ArtifactEntry
 
 
@@ -34,7 +34,7 @@ class Drafted:
         Raises:
             ConfigError: If there is no such file, or the artifact is logged already.
         """
-        path = Path(os.path.abspath(local_path))
+        path = Path(os.path.abspath(check_path(local_path)))
         name = path.name if name is None else name
         self._open_draft().add_file(path, name, policy)
         return ArtifactEntry(name, Entry(), str(path))
@@ -50,7 +50,7 @@ class Drafted:
         Raises:
             ConfigError: If there is no such folder, or the artifact is logged already.
         """
-        self._open_draft().add_dir(Path(os.path.abspath(local_path)), name, policy)
+        self._open_draft().add_dir(Path(os.path.abspath(check_path(local_path))), name, policy)
 
     def add_reference(
         self,

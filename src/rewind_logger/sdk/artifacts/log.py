@@ -53,6 +53,7 @@ class ArtifactLog(Companion):
         given = check_aliases(aliases)
         if self._run._spec.disabled:
             return self._pretend(artifact)
+        self._run._note_diverted()
         if artifact._logged is not None:
             return self._log_again(artifact, given, clock)
         artifact._draft.check()
@@ -235,7 +236,7 @@ class ArtifactLog(Companion):
             artifact = self.log(wanted, given) if wanted._logged is None else wanted
             given = []
         else:
-            artifact = self._find(wanted)
+            artifact = self._find(lookup.check_text(wanted))
         if type is not None and artifact.type != type:
             raise ConfigError(f"{artifact!r} is of type {artifact.type!r}, not {type!r}.")
         if self._run._spec.disabled:
@@ -286,6 +287,11 @@ class ArtifactLog(Companion):
     def uploading(self) -> bool:
         """Whether something is on its way."""
         return self._uploads is not None and self._uploads.busy
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the run ended before all of them were in the store."""
+        return self._uploads is not None and self._uploads.gave_up
 
     def arrived(self, timeout: float | None) -> bool:
         """Wait until nothing is on its way; return whether that is so.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rewind_logger.errors import ArtifactNotFoundError, RunNotFoundError
+from rewind_logger.errors import ArtifactNotFoundError, ConfigError, RunNotFoundError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.history import catalog, claims, reader
 from rewind_logger.history.view import View, resolve
 from rewind_logger.sdk import moment
@@ -11,6 +12,17 @@ from rewind_logger.sdk.artifacts.names import LATEST, parse_version
 from rewind_logger.sdk.artifacts.rows import Version, Versions, fold
 from rewind_logger.storage.base import Storage
 from rewind_logger.types import RunRef
+
+
+def check_text(text: object) -> str:
+    """Return what names an artifact.
+
+    Raises:
+        ConfigError: If it is no text.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"{text!r} is {kind_of(text)}: name an artifact by text, such as 'model:v3' or 'run/model'.")
+    return text
 
 
 def split(text: str) -> tuple[str | None, str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewind_logger.errors import ConfigError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.sdk.plain import plain
 
 LATEST = "latest"
@@ -51,5 +52,5 @@ def plain_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a copy that JSON can hold."""
     found = plain(metadata or {})
     if not isinstance(found, dict):
-        raise ConfigError(f"metadata={metadata!r} is a {type(metadata).__name__}: give a dict.")
+        raise ConfigError(f"metadata={metadata!r} is {kind_of(metadata)}: give a dict.")
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rewind_logger.errors import ConfigError
 from rewind_logger.sdk.artifacts import lookup
 from rewind_logger.sdk.artifacts.artifact import Artifact
+from rewind_logger.sdk.artifacts.draft import check_path
 from rewind_logger.sdk.artifacts.log import ArtifactLog
 from rewind_logger.sdk.artifacts.rows import Version, Versions
 from rewind_logger.storage.base import Storage
@@ -59,7 +60,7 @@ class LogsArtifacts:
             if name is not None or type is not None:
                 raise ConfigError(f"{artifact_or_path!r} has its name and type: leave out name= and type=.")
             return self._artifacts.log(artifact_or_path, aliases)
-        return self._artifacts.log(of_path(self._run_id(), os.fspath(artifact_or_path), name, type), aliases)
+        return self._artifacts.log(of_path(self._run_id(), check_path(artifact_or_path), name, type), aliases)
 
     def use_artifact(
         self, artifact_or_name: Artifact | str, type: str | None = None, aliases: Sequence[str] | str | None = None
@@ -118,7 +119,7 @@ class HasArtifacts:
         Raises:
             ArtifactNotFoundError: If there is none such up to here; the message names those that there are.
         """
-        _, bare, which = lookup.split(name)
+        _, bare, which = lookup.split(lookup.check_text(name))
         versions = lookup.visible(self._storage, self._view())
         version = lookup.find_in(versions, bare, which, str(self))
         return Artifact._stored(self._storage, version, versions.aliases(version))

@@ -78,6 +78,8 @@ class Uploads:
         self._away: str | None = None  # why the last request failed
         self._warned = False
         self._closed = False
+        self.gave_up = False
+        """Whether the run ended before all were sent."""
 
     def add(self, upload: Upload) -> None:
         """Send an artifact, later."""
@@ -153,6 +155,7 @@ class Uploads:
         with self._changed:
             self._closed = True
             left, self._queue = self._queue, []
+            self.gave_up = bool(left)
             self._changed.notify_all()
         for upload in left:
             upload.trouble = (

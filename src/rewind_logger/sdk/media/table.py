@@ -152,19 +152,12 @@ class Table(Media):
             CorruptError: If the bytes are no Parquet file.
         """
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-        from rewind_logger.format.columns import check_text
         from rewind_logger.format.footer import check_file
 
         try:
             check_file(data)
-            schema = parquet.read_schema(arrow.BufferReader(data))
-            texts = [field.name for field in schema if arrow.types.is_string(field.type)]
-            # Each text once, to see first what they come to.
-            file = parquet.ParquetFile(arrow.BufferReader(data), read_dictionary=texts)
-            table = file.read(use_threads=False)
-            for name in texts:
-                check_text(table.column(name))
-            table = table.cast(schema)
+            _check_texts(data)
+            table = parquet.ParquetFile(arrow.BufferReader(data)).read(use_threads=False)
             table.validate(full=True)
             return cls(data=table)
         except RewindError:
@@ -241,6 +234,44 @@ def _check_names(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Table: there are two columns {name!r}: rename one.")
+
+
+def _check_texts(data: bytes) -> None:
+    """Refuse texts and bytes that are few as they are, each of them once, and very many as each cell has its own.
+
+    Raises:
+        CorruptError: If they are more than any table has that can be logged.
+    """
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    from rewind_logger.format.columns import MAX_TEXT_BYTES, text_bytes
+
+    file = parquet.ParquetFile(arrow.BufferReader(data))
+    kept = {field.name for field in file.schema_arrow if arrow.types.is_dictionary(field.type)}
+    leaves = [file.schema.column(i) for i in range(len(file.schema))]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path not in kept]
+    if not texts:
+        return
+    file = parquet.ParquetFile(arrow.BufferReader(data), read_dictionary=texts)
+    total = 0
+    for i in range(file.num_row_groups):  # one by one: pyarrow does not read lists of several otherwise
+        columns = file.read_row_group(i, texts, use_threads=False).columns
+        total += sum(text_bytes(one) for column in columns for chunk in column.chunks for one in _texts(chunk))
+        if total >= MAX_TEXT_BYTES:
+            raise CorruptError(f"Its cells have {total:,} bytes of text and more, and no table has {MAX_TEXT_BYTES:,}.")
+
+
+def _texts(array: Any) -> Iterator[Any]:
+    """Yield what an array has of texts and bytes, within lists and dicts too, where each is there once."""
+    types = importlib.import_module("pyarrow").types
+    if types.is_dictionary(array.type):
+        yield array
+    elif types.is_struct(array.type):
+        for i in range(array.type.num_fields):
+            yield from _texts(array.field(i))
+    elif types.is_map(array.type):
+        yield from (*_texts(array.keys), *_texts(array.items))
+    elif types.is_nested(array.type):
+        yield from _texts(array.values)
 
 
 def _to_arrow(frame: Any) -> ArrowTable:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from rewind_logger.errors import ConfigError, CorruptError
 from rewind_logger.format.values import key_fault
+from rewind_logger.format.wording import kind_of
 from rewind_logger.sdk import told
 from rewind_logger.sdk.plain import dumps
 from rewind_logger.types import Row
@@ -179,7 +180,7 @@ def fold(rows: Iterable[Row]) -> Metrics:
 def _name(name: object) -> str:
     """Return the name of a metric, or of several, or refuse it."""
     if not isinstance(name, str):
-        raise ConfigError(f"define_metric({name!r}): the name is a {type(name).__name__}, not a str.")
+        raise ConfigError(f"define_metric({name!r}): the name is {kind_of(name)}, not a str.")
     fault = key_fault(name)
     if fault is not None:
         raise ConfigError(f"define_metric({name!r}): {fault}")
