@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from rewind_logger import RewindLogger, Text, init, open_store
+from rewind_logger import RewindLogger, Text, init, open_store, sync
 from tests.lightning import processes
-from tests.lightning.small import Model, checkpoint, column, every, exact, fit, logger, trainer
+from tests.lightning.small import Dies, Model, checkpoint, column, every, exact, fit, logger, trainer
 
 
 def evaluate(store: str, folder: Path, path: str | None) -> None:
@@ -25,13 +27,16 @@ def evaluate(store: str, folder: Path, path: str | None) -> None:
 class EvaluatesElsewhere(Callback):
     """Has the model tested by another process while it is trained."""
 
+    script: Callable[..., None] = staticmethod(evaluate)
+
     def __init__(self, store: str, folder: Path) -> None:
         self.store, self.folder = store, folder
         self.said = ""
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == 8:
-            ended = processes.run(self.folder, evaluate, self.store, self.folder, str(checkpoint(self.store, "p/a", 5)))
+            path = str(checkpoint(self.store, "p/a", 5))
+            ended = processes.run(self.folder, self.script, self.store, self.folder, path)
             self.said = ended.stderr
             assert ended.code == 0, ended.stderr
 
@@ -168,3 +173,111 @@ def test_a_checkpoint_that_is_evaluated_is_no_resume(store: str, tmp_path: Path,
     made.fit(made.lightning_module)
     assert list(column(store, "p/a"))[8:] == [8, 9]
     assert mine.experiment.revision == 1
+
+
+def evaluates_and_logs_by_hand(store: str, folder: Path, path: str) -> None:
+    """A user's script: what it logs besides comes before and after the call of the trainer."""
+    mine = logger(store)
+    mine.log_metrics({"size": 64.0})
+    mine.log_image("sample", [torch.zeros(3, 4, 4)])
+    made = trainer(folder, mine)
+    made.test(Model(), ckpt_path=path, verbose=False)
+    mine.log_metrics({"final": 1.0}, step=3)
+    mine.experiment.log({"by hand": 2.0})
+
+
+class LogsElsewhere(EvaluatesElsewhere):
+    """Has that done while the model is trained."""
+
+    script = staticmethod(evaluates_and_logs_by_hand)
+
+
+def test_what_is_logged_before_and_after_an_evaluation_is_part_of_it(store: str, tmp_path: Path) -> None:
+    mine, elsewhere = logger(store), LogsElsewhere(store, tmp_path)
+    fit(mine, tmp_path, every(5), elsewhere, steps=12)
+    assert mine.experiment.flush(), "it still owns the run"
+    assert column(store, "p/a") == exact(12)
+    run = open_store(store).run("p/a")
+    assert len(run.revisions) == 1 and "size" not in run.summary
+    (evaluation,) = run.evaluations
+    assert evaluation.summary["test_epoch"] == 5.5
+    assert (evaluation.summary["size"], evaluation.summary["final"], evaluation.summary["by hand"]) == (64.0, 1.0, 2.0)
+    assert [item.key for item in evaluation.media()] == ["sample"]
+    fit(logger(store), tmp_path, steps=14, ckpt_path=checkpoint(store, "p/a", 10))
+    assert "size" not in open_store(store).run("p/a").summary, "nothing waited for the next opening"
+
+
+def test_what_was_logged_before_an_evaluation_is_the_runs_if_a_fit_follows(store: str, tmp_path: Path) -> None:
+    mine = logger(store)
+    fit(mine, tmp_path, every(5), steps=8)
+    again = logger(store)
+    again.log_metrics({"size": 64.0})
+    trainer(tmp_path, again).test(Model(), ckpt_path=checkpoint(store, "p/a", 5), verbose=False)
+    again.log_metrics({"between": 1.0})
+    fit(again, tmp_path, steps=9, ckpt_path=checkpoint(store, "p/a", 5))
+    again.log_metrics({"after": 2.0})
+    again.experiment.finish()
+    run = open_store(store).run("p/a")
+    assert (run.summary["size"], run.summary["after"]) == (64.0, 2.0)
+    assert run.evaluations[0].summary["between"] == 1.0
+
+
+def gives_more_than_rows(store: str, folder: Path, path: str) -> None:
+    """A user's script."""
+    mine = logger(store)
+    made = trainer(folder, mine)
+    made.test(Configured(), ckpt_path=path, verbose=False)
+    assert mine.experiment.summary.get("score") is None
+    run = mine.experiment
+    run.summary["score"] = 1.0
+    run.config.update({"evaluated": True})
+    run.tags = ("tested",)
+    run.log_artifact(path, name="predictions")
+
+
+class Configured(Model):
+    """Has hyperparameters, which Lightning logs by itself."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.save_hyperparameters()
+
+
+def test_what_an_evaluation_cannot_keep_is_said_once(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, every(5), steps=8)
+    path = str(checkpoint(store, "p/a", 5))
+    assert "is only evaluated" not in processes.run(tmp_path, evaluate, store, tmp_path, path).stderr
+    said = processes.run(tmp_path, gives_more_than_rows, store, tmp_path, path).stderr
+    assert said.count("Run p/a is only evaluated by this process") == 1
+    assert "Log them to a run of their own, with rewind_logger.init(project='p')" in said
+    run = open_store(store).run("p/a")
+    assert (run.config, run.tags, list(run.artifacts)) == ({}, (), [])
+
+
+class Fails(Model):
+    """Cannot be trained."""
+
+    def setup(self, stage: str) -> None:
+        raise Dies
+
+
+def logs_and_fails(store: str, folder: Path) -> None:
+    """A user's script whose fit does not begin."""
+    mine = logger(store)
+    mine.log_metrics({"size": 64.0})
+    with contextlib.suppress(Dies):
+        trainer(folder, mine).fit(Fails())
+
+
+def logs_an_artifact_only(store: str, path: Path) -> None:
+    """A user's script with a logger that no trainer uses."""
+    logger(store, "b").experiment.log_artifact(path, name="file")
+
+
+def test_rows_of_a_run_that_was_not_opened_are_named(store: str, tmp_path: Path) -> None:
+    for script, where, run in ((logs_and_fails, tmp_path, "p/a"), (logs_an_artifact_only, Path(__file__), "p/b")):
+        said = processes.run(tmp_path, script, store, where).stderr
+        assert said.count(f"run {run} was not opened: what was logged to it is kept in ") == 1
+    fit(logger(store), tmp_path, steps=3)
+    sync(store, as_fork=True)
+    assert 64.0 in [run.summary.get("size") for run in open_store(store).runs()], "as it said"

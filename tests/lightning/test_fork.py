@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
 from rewind_logger import ConfigError, PositionError, RunExistsError, init, open_store
 from tests.lightning.small import checkpoint, column, every, exact, fit, logger
@@ -45,6 +46,22 @@ def test_on_resume_fork_with_a_version(parent: str, tmp_path: Path) -> None:
         RunExistsError, match=r"p/b exists and was forked from p/a@1, before 5: it cannot be forked from"
     ):
         fit(logger(parent, "b", on_resume="fork"), tmp_path, steps=12, ckpt_path=checkpoint(parent, "p/a", 10))
+
+
+def test_on_resume_fork_from_a_checkpoint_from_before_the_logger_was_used(parent: str, tmp_path: Path) -> None:
+    fit(CSVLogger(tmp_path / "csv", name="old", version="v"), tmp_path, every(5), steps=8)
+    old = checkpoint(str(tmp_path / "csv"), "old/v", 5)
+    names = set()
+    for _ in range(2):
+        mine = logger(parent, on_resume="fork")
+        fit(mine, tmp_path, every(5), steps=12, ckpt_path=old)
+        names.add(mine.version)
+        assert column(parent, f"p/{mine.version}") == exact(12)
+        fit(logger(parent), tmp_path, steps=14, ckpt_path=checkpoint(parent, "p/a", 10))  # the run itself goes on
+    (fork,) = names
+    assert fork.startswith("a-fork-")
+    assert open_store(parent).run(f"p/{fork}@1").lineage == ["p/a@1?_step=4", f"p/{fork}@1"]
+    assert column(parent, "p/a") == exact(14)
 
 
 def test_fork_from_a_checkpoint(parent: str, tmp_path: Path) -> None:
@@ -90,6 +107,12 @@ def test_fork_from_and_fit_name_different_checkpoints(parent: str, tmp_path: Pat
     with pytest.raises(ConfigError, match=r"is a checkpoint that fit does not load: pass it as ckpt_path to fit too"):
         fit(logger(parent, "b", fork_from=first), tmp_path, steps=15)
     assert [run.path for run in open_store(parent).runs()] == ["p/a"], "nothing was begun"
+
+
+def test_a_fork_onto_a_run_that_is_another_is_refused_in_the_words_of_a_logger(parent: str, tmp_path: Path) -> None:
+    fit(logger(parent, "b"), tmp_path, steps=2)
+    with pytest.raises(RunExistsError, match=r"p/b exists and is no fork: .* Give a new version\."):
+        fit(logger(parent, "b", fork_from="a?_step=4"), tmp_path, steps=3)
 
 
 def test_a_fork_of_a_run_onto_itself_is_refused(parent: str, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
-from rewind_logger import ConfigError, RewindLogger, open_store
+from rewind_logger import ConfigError, RewindLogger, init, open_store
 from tests.lightning import processes
 from tests.lightning.small import Model, checkpoint, column, every, exact, fit, logger, trainer
 
@@ -45,6 +47,31 @@ def test_a_stable_id_is_taken_from_where_the_job_runs(monkeypatch: pytest.Monkey
     assert not RewindLogger().version.startswith("slurm")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job7")
     assert RewindLogger().version == "elastic-job7"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "t", "a ", "exp:1", "../../../elsewhere", "x" * 300])
+def test_an_id_in_the_environment_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, store: str, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("REWIND_LOGGER_RUN_ID", name)
+    with pytest.raises(ConfigError, match="The environment variable REWIND_LOGGER_RUN_ID is no run id"):
+        fit(logger(store, None), tmp_path, steps=1)
+    assert list(tmp_path.rglob("*.part")) == [] and not Path(store).exists()
+
+
+def test_the_id_of_a_job_becomes_one_that_a_run_can_have(
+    monkeypatch: pytest.MonkeyPatch, store: str, tmp_path: Path
+) -> None:
+    found = []
+    for name in ("exp:1", "exp:1", "exp/1", "job@host:29500", "ä" * 300):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+        monkeypatch.setattr("rewind_logger.lightning.identity._taken", Counter())  # a process of its own
+        mine = logger(store, None)
+        fit(mine, tmp_path, steps=1)
+        found.append(mine.version)
+    assert found[0] == found[1] and len(set(found)) == 4
+    assert found[0].startswith("elastic-exp-1-")
+    assert {run.id for run in open_store(store).runs()} == set(found)
 
 
 def test_nothing_is_written_before_a_fit(store: str, tmp_path: Path) -> None:
@@ -197,3 +224,69 @@ def test_a_second_writer_takes_the_run_over_and_training_goes_on(
     assert made.global_step == 3
     assert column(store, "p/a") == exact(7)
     assert "Run p/a was taken over by process" in caplog.text
+
+
+class Does(Callback):
+    """Does something at the end of a step, before that is logged."""
+
+    def __init__(self, step: int, what: Callable[[RewindLogger], object]) -> None:
+        self.step, self.what = step, what
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            assert isinstance(trainer.logger, RewindLogger)
+            self.what(trainer.logger)
+
+
+def test_a_run_that_is_finished_within_a_fit_goes_on(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(logger(store), tmp_path, Does(7, lambda mine: mine.experiment.finish()), every(5), steps=12)
+    assert column(store, "p/a") == exact(12)
+    assert capsys.readouterr().err.count("run p/a was finished within the fit, which goes on with it") == 1
+    assert [one.next_step for one in open_store(store).run("p/a").checkpoints] == [5, 10]
+    fit(logger(store), tmp_path, steps=14, ckpt_path=checkpoint(store, "p/a", 10))
+    assert column(store, "p/a") == exact(14)
+
+
+def test_a_run_that_is_opened_by_hand_within_a_fit_goes_on(store: str, tmp_path: Path) -> None:
+    def opens(mine: RewindLogger) -> None:
+        with init(dir=store, project="p", id="a", console=False, system_metrics=False) as run:
+            for _ in range(4):
+                run.log({"by hand": 1})
+
+    fit(logger(store), tmp_path, Does(7, opens), every(5), steps=12)
+    assert list(column(store, "p/a", "by hand")) == [6, 7, 8, 9]
+    found = column(store, "p/a")
+    assert list(found.values()) == list(range(12))
+    assert list(found)[:6] == list(range(6)) and list(found)[6] >= 10
+    fit(logger(store), tmp_path, steps=14, ckpt_path=checkpoint(store, "p/a", 10))
+    assert list(column(store, "p/a").values()) == list(range(14)), "its checkpoints stand where it went on"
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_train_start", "on_train_end", "on_fit_end", "teardown"])
+def test_a_run_that_is_finished_in_any_hook(store: str, tmp_path: Path, hook: str) -> None:
+    class Finishes(Callback):
+        pass
+
+    def finish(_: Callback, trainer: Trainer, *__: Any, **___: Any) -> None:
+        assert isinstance(trainer.logger, RewindLogger)
+        trainer.logger.experiment.finish()
+
+    setattr(Finishes, hook, finish)
+    fit(logger(store), tmp_path, Finishes(), every(4), steps=9)
+    assert column(store, "p/a") == exact(9)
+    assert open_store(store).run("p/a").state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"save_dir": None}, "save_dir=None is None: give a folder or a URL"),
+        ({"run_name": 5}, "run_name=5 is an int: it must be a str"),
+        ({"tags": 5}, "tags=5 is an int: give a list of texts"),
+    ],
+)
+def test_what_is_no_value_for_an_argument_is_refused_with_what_is(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        RewindLogger(**given)

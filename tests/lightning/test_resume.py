@@ -290,6 +290,15 @@ def test_a_new_run_beside_runs_with_checkpoints_says_how_to_resume_one(
     assert "to resume one" not in capsys.readouterr().err, "who does not look for a checkpoint is told nothing"
 
 
+def test_a_folder_that_cannot_be_listed_keeps_no_run_from_being_opened(store: str, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    Path(store, "p", "a").mkdir(parents=True)
+    Path(store, "p", "a", "checkpoints").symlink_to(tmp_path / "scratch")
+    mine = logger(store, None)
+    fit(mine, tmp_path, steps=3, ckpt_path="last")
+    assert column(store, f"p/{mine.version}") == exact(3)
+
+
 def test_training_anew_in_a_run_that_exists_goes_on_and_says_so(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,6 +308,19 @@ def test_training_anew_in_a_run_that_exists_goes_on_and_says_so(
     assert "training begins anew in run p/a, which has 3 steps" in capsys.readouterr().err
 
 
+def test_last_that_nobody_writes_is_not_advised(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps in (2, 3):
+        fit(logger(store), tmp_path, every(2), steps=steps, ckpt_path="last")
+    newest = checkpoint(store, "p/a", 2)
+    said = capsys.readouterr().err
+    assert f"To resume, call fit with ckpt_path=logger.last_checkpoint, {newest} (" in said
+    assert 'ckpt_path="last" finds nothing here: only ModelCheckpoint(save_last=True) writes it' in said
+    fit(logger(store), tmp_path, steps=4, ckpt_path=newest)
+    fit(logger(store, "b"), tmp_path, steps=2)
+    fit(logger(store, "b"), tmp_path, steps=2)
+    assert 'To resume, call fit with ckpt_path="last"; to keep' in capsys.readouterr().err, "who did not try it"
+
+
 def test_last_is_not_found_in_a_store_elsewhere_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,7 +328,9 @@ def test_last_is_not_found_in_a_store_elsewhere_and_that_is_said(
     far = f"memory://{tmp_path.name}"
     for _ in range(2):
         fit(logger(far), tmp_path, every(2, save_last=True), steps=3, ckpt_path="last")
-    assert "To resume, call fit with ckpt_path=logger.last_checkpoint; to keep" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"To resume, call fit with ckpt_path=logger.last_checkpoint, {far}/p/a/checkpoints/" in said
+    assert 'ckpt_path="last" finds nothing here: it is looked for on local disks only' in said
     assert len(column(far, "p/a")) == 6
     fit(logger(far), tmp_path, steps=4, ckpt_path=f"{far}/p/a/checkpoints/last.ckpt")
     assert column(far, "p/a") == exact(4)
@@ -331,3 +355,21 @@ def test_a_wrong_argument_is_refused() -> None:
         RewindLogger(on_resume="rewnd")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="resume_from goes back in a run, fork_from begins another"):
         RewindLogger(resume_from="a", fork_from="b")
+
+
+def test_a_checkpoint_of_a_writer_that_lost_the_run_leaves_a_gap_and_that_is_said(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = logger(store)
+    fit(first, tmp_path, every(5), steps=6)
+    fit(logger(store), tmp_path, steps=8, ckpt_path=checkpoint(store, "p/a", 5))  # the same job, a second time
+    fit(first, tmp_path, every(5), steps=6)  # goes on, to its journal
+    first.experiment.finish()
+    late = checkpoint(store, "p/a", 5).with_name("step=5-v1.ckpt")
+    capsys.readouterr()
+    fit(logger(store), tmp_path, steps=8, ckpt_path=late)
+    said = capsys.readouterr().err
+    assert "steps 6 to 10 of run p/a, which the checkpoint contains, are not in the store" in said
+    assert "as_fork=True" in said and "machine died" not in said
+    steps = list(column(store, "p/a"))
+    assert steps == [*range(6), *range(11, 14)]

@@ -17,7 +17,7 @@ from rewind_logger.errors import ConfigError, CorruptError, PositionError
 from rewind_logger.history.reader import RangeFile
 from rewind_logger.lightning import mark
 from rewind_logger.lightning.mark import Mark
-from rewind_logger.lightning.marked import is_in, own_store
+from rewind_logger.lightning.marked import is_in, own_store, settled, unsettled
 from rewind_logger.lightning.position import position_of_checkpoint
 from rewind_logger.storage import Storage, open_storage
 from rewind_logger.storage.redact import public_url
@@ -86,6 +86,7 @@ def read_source(
         The position, and the store of its run if that is another one which can be read.
 
     Raises:
+        ConfigError: If it was saved while its store was away, and its rows have not come into it.
         PositionError: If the checkpoint was saved without this package, so that it names no run.
         RewindError: As `read_checkpoint` does.
     """
@@ -97,7 +98,13 @@ def read_source(
             f"place in the run instead{step}."
         )
     first = loaded.marks[0]
-    if storage is None or is_in(first, storage):
+    if storage is None:
+        return first.position, None
+    known = settled(first, storage, storage_options)
+    if known is None:
+        raise unsettled(first, loaded)
+    first = known
+    if is_in(first, storage):
         return first.position, None
     other = own_store(first, storage, storage_options)
     return first.position, None if other is None or other.url == storage.url else other

@@ -6,15 +6,17 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rewind_logger.errors import RewindError, RunNotFoundError, StorageError
-from rewind_logger.history.evaluation import EvaluationWriter
+from rewind_logger.errors import ConfigError, RewindError, RunNotFoundError, StorageError
+from rewind_logger.history.evaluation import EvaluationWriter, move
 from rewind_logger.history.opening import OpenRequest
 from rewind_logger.history.view import resolve
 from rewind_logger.lightning.attachment import Attachment
 from rewind_logger.lightning.checkpoint import Loaded, read_checkpoint
-from rewind_logger.lightning.resume import choose
+from rewind_logger.lightning.marked import in_term
+from rewind_logger.lightning.resume import choose, settle
 from rewind_logger.sdk import notice
 from rewind_logger.sdk.media.logged import encode, sort
+from rewind_logger.types import Scalar, Stream
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -25,6 +27,11 @@ LOG = logging.getLogger("rewind_logger")
 
 EVALUATED = "evaluated_step"
 """The column that says of which checkpoint a row is, by its last step, where the run is logged to at another step."""
+
+
+MOST_WAITING = 1 << 16
+"""Rows that wait in memory for a store that is away, until it is known where they belong; then those that come are
+dropped."""
 
 
 class Evaluation(Attachment):
@@ -50,6 +57,7 @@ class Evaluation(Attachment):
         self._kind = kind
         self._writer: EvaluationWriter | None = None
         self._waiting: list[tuple[Mapping[str, Any], int | None]] = []  # for a store that is away
+        self._dropped = 0
         self._read = False
         self._run._diverted = self.log  # what `experiment.log` is given
 
@@ -58,28 +66,58 @@ class Evaluation(Attachment):
         if self._run._opened is not None:
             evaluated = self._evaluated_step()
             values = values if evaluated is None else {**values, EVALUATED: evaluated}
-            self._run._record(values, self._run.step, step)
+            with self._run._lock:  # a run whose store was away may be opened at any moment, and its steps move
+                self._run._record(values, self._run.step, step)
             return
-        self._waiting.append((dict(values), step))
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append((dict(values), step))
+        else:
+            self._dropped += 1
         if len(self._waiting) == 1 or self._writer is not None:
             self._pass_on()
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Keep hyperparameters for a fit that may follow. They are not the run's: they may differ."""
         if self._run._opened is None:
-            self._run.config.update(config)
+            self._run._metadata.give(config)
 
     def end(self) -> None:
-        """Bring every row into the store."""
-        self._run._diverted = None
+        """Bring every row into the store. One that comes later is part of the evaluation too, until there is a fit."""
+        if self.outer is not None or self._run._opened is not None:
+            self._run._diverted = None
+        self.flush()
+
+    def take_over(self) -> None:
+        """Take what was logged before, for a fit that has not come: the run may be another process's."""
+        run = self._run
+        try:
+            self._writer = self._writer or self._begin()
+            if self._writer is None:  # there is no such run, so nobody is disturbed
+                run._open(OpenRequest(reason=self._kind))
+                return
+            with run._lock:
+                move(run._writer._begin_outbox(), self._writer)
+        except (RewindError, OSError) as error:
+            LOG.error(
+                "Rows that were logged before %s of run %s wait in the journal %s: %s",
+                self._kind,
+                run._ref,
+                run._writer.journal or "",
+                error,
+            )
+
+    def flush(self) -> None:
+        """Bring every row into the store, or say that this failed."""
         self._pass_on()
         if self._writer is not None:
             try:
                 self._writer.flush()
             except StorageError as error:
                 LOG.error("Rows of an evaluation are not in the store: %s", error)
-        if self._waiting:
-            LOG.error("%d rows of %s were not kept, since the store was away.", len(self._waiting), self._kind)
+        lost = self._dropped + len(self._waiting)
+        if lost:
+            LOG.error("%d rows of %s were not kept, since the store was away.", lost, self._kind)
+            self._dropped, self._waiting = 0, []
 
     def _pass_on(self) -> None:
         """Log the rows that wait."""
@@ -105,11 +143,12 @@ class Evaluation(Attachment):
         texts, unfit = encode(media, writer.attach)
         for sentence in (*bad.values(), *unfit.values()):
             LOG.error("A value was not logged: %s", sentence)
-        try:
-            writer.append(good, step)
-            writer.append(texts, step, "media")
-        except StorageError as error:
-            LOG.warning("Rows of an evaluation wait: %s", error)
+        rows: tuple[tuple[Mapping[str, Scalar], Stream], ...] = ((good, "metrics"), (texts, "media"))
+        for row, stream in rows:
+            try:
+                writer.append(row, step, stream)
+            except StorageError as error:
+                LOG.warning("Rows of an evaluation wait: %s", error)
 
     def _begin(self) -> EvaluationWriter | None:
         """Find the run and the position that are evaluated; None if the run does not exist.
@@ -119,6 +158,11 @@ class Evaluation(Attachment):
         """
         wanted, loaded = self._logger._wanted(self._index), self._checkpoint()
         mark = None
+        try:
+            loaded = None if loaded is None else settle(wanted, loaded)
+        except ConfigError as error:  # it is one of the run as it is now: better than of a step that it may not be of
+            LOG.warning("Where the evaluated checkpoint stands is not known: %s", error)
+            loaded = None if loaded is None else Loaded(loaded.path, (), None)
         if loaded is not None:
             mark, here = choose(wanted, loaded)
             mark = mark if here else None
@@ -145,8 +189,10 @@ class Evaluation(Attachment):
     def _evaluated_step(self) -> int | None:
         """Return the last step of the checkpoint that is evaluated, None if none of the run was loaded."""
         loaded, ref = self._checkpoint(), self._run._ref
-        marks = [] if loaded is None else [mark for mark in loaded.marks if mark.run == ref]
-        return marks[0].next_step - 1 if marks else None
+        if loaded is None or self._run._counting:
+            return None
+        found = (mark if mark.opened else in_term(mark, self._run._is_open().base) for mark in loaded.marks)
+        return next((mark.next_step - 1 for mark in found if mark is not None and mark.run == ref), None)
 
     def _checkpoint(self) -> Loaded | None:
         """Return what was loaded; of a checkpoint with weights only, which callbacks do not see, by its path."""

@@ -15,17 +15,18 @@ from lightning.pytorch.loggers.logger import Logger
 
 from rewind_logger.errors import ConfigError, FencedError, StorageError
 from rewind_logger.format.run_names import check_name
+from rewind_logger.format.wording import kind_of
 from rewind_logger.history.opening import OpenRequest
-from rewind_logger.lightning import entry
 from rewind_logger.lightning.attachment import Attachment
+from rewind_logger.lightning.checkpoint import Loaded
 from rewind_logger.lightning.evaluation import Evaluation
 from rewind_logger.lightning.fit import Fit
 from rewind_logger.lightning.identity import default_id
 from rewind_logger.lightning.last import last_checkpoint
 from rewind_logger.lightning.media import LogsMedia
 from rewind_logger.lightning.models import LogModel
-from rewind_logger.lightning.resume import OnResume, Wanted, decide, resumed_run
-from rewind_logger.sdk import open_runs
+from rewind_logger.lightning.resume import OnResume, Wanted, resumed_run
+from rewind_logger.lightning.unattended import Unattended
 from rewind_logger.sdk.metadata import Labels, config_of
 from rewind_logger.sdk.run import FINISH_TIMEOUT_S, Run
 from rewind_logger.sdk.run_spec import OnBackwardStep, RunSpec
@@ -118,6 +119,10 @@ class RewindLogger(Logger, LogsMedia):
             raise ConfigError("resume_from goes back in a run, fork_from begins another: give one of them.")
         if isinstance(version, int):
             version = f"version_{version}"
+        if run_name is not None and not isinstance(run_name, str):
+            raise ConfigError(f"run_name={run_name!r} is {kind_of(run_name)}: it must be a str.")
+        if not isinstance(save_dir, (str, os.PathLike)):
+            raise ConfigError(f"save_dir={save_dir!r} is {kind_of(save_dir)}: give a folder or a URL.")
         self._save_dir = os.fspath(save_dir)
         self._url = public_url(self._save_dir) if "://" in self._save_dir else self._save_dir
         self._name = _check_project(name)
@@ -128,7 +133,7 @@ class RewindLogger(Logger, LogsMedia):
         self._fork_from: Given | None = fork_from
         self._on_backward_step = on_backward_step
         self._prefix = prefix
-        self._labels = Labels(name=run_name, tags=None if tags is None else tuple(tags), notes=notes, group=group)
+        self._labels = Labels(name=run_name, tags=tags, notes=notes, group=group)  # type: ignore[arg-type]
         self._config = config_of(config)
         self._console = console
         self._system_metrics = system_metrics
@@ -140,9 +145,10 @@ class RewindLogger(Logger, LogsMedia):
         self._attachment: Attachment | None = None
         self._fit: Fit | None = None  # that is running, or was the last
         self._next_step: int | None = None  # the position at which the next fit begins
+        self._counted = False  # whether that is counted from where the run will be opened
+        self._unopened: Loaded | None = None  # what the last fit had loaded, and could not open its run for
         self._sought = False  # whether `version` was asked for before a trainer was there
-        self._away = False  # whether the store was when the run was to be opened without a trainer
-        self._waits = False
+        self._unattended = Unattended(self)
 
     # What Lightning asks for; on every rank, without a look into the store
 
@@ -208,19 +214,7 @@ class RewindLogger(Logger, LogsMedia):
                 there is no trainer, it is the training step.
         """
         values = _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR)
-        if self._attachment is not None:
-            self._attachment.log(values, step)
-            return
-        run, alone = self._active_run(), entry.is_alone(step)
-        if run._opened is None and alone and not self._away:
-            self._open_plainly()
-        if run._opened is None:
-            self._wait()
-            run._record(values, step if alone else None, step)
-        elif run._driven:  # between two calls of a trainer
-            run._record(values, run.step, step)
-        else:
-            run.log(values, step=step)
+        (self._unattended if self._attachment is None else self._attachment).log(values, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None, *args: Any, **kwargs: Any) -> None:
@@ -259,8 +253,8 @@ class RewindLogger(Logger, LogsMedia):
             if status == "success" and isinstance(attachment, Fit):
                 attachment.log_models()
             self._attachment = attachment.outer
-        elif status != "failed" and self._active_run()._opened is None and self._active_run()._writer.waiting:
-            self._open_plainly()
+        elif status != "failed":
+            self._unattended.bring_in()
         run = self._active_run()
         trouble = run._settle("failed" if status == "failed" else "finished", FINISH_TIMEOUT_S)
         if trouble is not None:
@@ -272,12 +266,16 @@ class RewindLogger(Logger, LogsMedia):
         """Begin to log a call of a trainer."""
         self._active_run()._drive(True)
         if stage == "fit":
+            self._unattended.attend(None)
             self._attachment = self._fit = Fit(self, trainer, index)
-        else:
-            self._attachment = Evaluation(self, trainer, index, stage, outer=self._attachment)
+            return
+        made = self._attachment = Evaluation(self, trainer, index, stage, outer=self._attachment)
+        if self._fit is None:
+            self._unattended.attend(made)
 
     def _active_run(self) -> Run:
         if self._run is None or self._run._state == "finished":
+            self._next_step, self._counted = self._reached, False
             spec = RunSpec(
                 storage=self._open_storage(),
                 run=self._ref,
@@ -291,7 +289,18 @@ class RewindLogger(Logger, LogsMedia):
             )
             self._run = Run(spec)
             self._run._companions.prepare()
+            self._unattended.watch()
         return self._run
+
+    @property
+    def _reached(self) -> int | None:
+        """The position at which the next fit begins; None where that is not known."""
+        run = self._run
+        if not self._counted or self._next_step is None:
+            return self._next_step
+        if run is None or run._opened is None or (run._counting and run._state == "finished"):
+            return None
+        return self._next_step if run._counting else run._place(self._next_step)
 
     @property
     def _id(self) -> str:
@@ -335,29 +344,6 @@ class RewindLogger(Logger, LogsMedia):
         elif self._run is not None:
             self._run._retarget(run)
 
-    def _open_plainly(self) -> None:
-        """Open the run where no trainer does."""
-        run = self._active_run()
-        try:
-            decision = decide(self._wanted(), None)
-            self._retarget(decision.run)
-            run._drive(False)
-            run._open(decision.request)
-        except StorageError as error:
-            LOG.error("Run %s could not be opened: %s Its rows wait in the journal.", self._ref, error)
-        self._away = run._opened is None
-
-    def _wait(self) -> None:
-        """See that rows that wait for a fit are not forgotten if the process ends well without one."""
-        if not self._waits:
-            self._waits = True
-            open_runs.at_end(self._bring_in)
-
-    def _bring_in(self) -> None:
-        run = self._run
-        if run is not None and run._opened is None and run._writer.waiting and self._fit is None:
-            self._open_plainly()
-
     def _open_storage(self) -> Storage:
         if self._storage is None:
             self._storage = open_storage(self._save_dir, self._storage_options)
@@ -373,8 +359,15 @@ class RewindLogger(Logger, LogsMedia):
                 run._flush_rows(PICKLE_WAIT_S)
         elif run is not None:
             state["_config"] = dict(run._metadata.given)
-        state.update(_run=None, _idle=None, _storage=None, _attachment=None, _fit=None, _waits=False)
+        state.update(_run=None, _idle=None, _storage=None, _attachment=None, _fit=None)
+        state.update(_next_step=None if self._counted else self._next_step, _counted=False, _unopened=None)
+        del state["_unattended"]
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it in the other process."""
+        self.__dict__.update(state)
+        self._unattended = Unattended(self)
 
 
 def _check_project(name: str) -> str:

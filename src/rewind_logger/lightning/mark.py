@@ -39,6 +39,11 @@ class Mark:
     """The position: the first step that the checkpoint does not contain."""
     row_pending: bool
     """Whether Lightning may log a row of the checkpoint's own step after the save, and never again."""
+    opened: bool = True
+    """Whether the run was open. If not, since its store was away, nobody knew its revision or claim, and `claim_nonce`
+    is that of the journal in which its rows waited: `marked.settled` finds out where these came."""
+    counted: bool = False
+    """Whether `next_step` is counted from where the run was then opened."""
 
     @property
     def run(self) -> RunRef:

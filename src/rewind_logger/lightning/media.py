@@ -8,6 +8,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from rewind_logger.errors import ConfigError, LogValueError
+from rewind_logger.format.wording import kind_of
 from rewind_logger.sdk.media.audio import Audio
 from rewind_logger.sdk.media.image import Image
 from rewind_logger.sdk.media.media import Media
@@ -107,7 +108,7 @@ class LogsMedia:
 def _each(kind: type[Media], name: str, values: list[Any], options: Mapping[str, list[Any]]) -> list[Media]:
     """Return one of the kind for each value, with its own of each option."""
     if not isinstance(values, list):
-        raise LogValueError(f"{name} is a {type(values).__name__}: give a list.")
+        raise LogValueError(f"{name} is {kind_of(values)}: give a list.")
     for option, given in options.items():
         if len(given) != len(values):
             raise ConfigError(f"{option} has {len(given)} items, for the {len(values)} {name}: give one for each.")

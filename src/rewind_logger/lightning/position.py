@@ -60,6 +60,17 @@ class FitClock:
             # Unshifted, two batches would share a clock.
             self._shift = max(0, self._start - self._batch)
 
+    def lift(self, start: int, by: int) -> None:
+        """Go on where a run ends that was opened anew within the fit.
+
+        Args:
+            start: No row comes below it.
+            by: By how much the steps to come are raised.
+        """
+        self._start = max(self._start, start)
+        if self._shift is not None:
+            self._shift += by
+
     def now(self, trainer: Trainer) -> int:
         """Return the clock of a row that is logged now: never below the start, never below that of an earlier row."""
         fit_loop: Any = trainer.fit_loop

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from rewind_logger.errors import ConfigError, RunExistsError
+from rewind_logger.errors import ConfigError, RewindError, RunExistsError
 from rewind_logger.history import claims, forking
+from rewind_logger.history.journals.roots import journal_root
 from rewind_logger.history.opening import OpenRequest
+from rewind_logger.history.recovery import recover
 from rewind_logger.history.view import resolve
 from rewind_logger.lightning.checkpoint import Loaded
 from rewind_logger.lightning.mark import Mark
-from rewind_logger.lightning.marked import is_in, own_store
+from rewind_logger.lightning.marked import is_in, own_store, settled, unsettled
+from rewind_logger.sdk import notice
 from rewind_logger.sdk.source import Given, Source, find, shown
 from rewind_logger.storage import Storage
 from rewind_logger.types import Position, RunRef
@@ -80,6 +84,31 @@ def decide(wanted: Wanted, loaded: Loaded | None) -> Decision:
     return _fork_into(wanted, wanted.run, mark, here, reason, loaded)
 
 
+def settle(wanted: Wanted, loaded: Loaded) -> Loaded:
+    """Return a checkpoint whose marks say where it stands, though it was saved while its store was away.
+
+    Its rows may still wait in the journal of a writer that is gone: those of the run that goes on are brought in.
+
+    Raises:
+        ConfigError: If that is not known of any of its marks.
+        RewindError: If the store fails.
+    """
+    if all(mark.opened for mark in loaded.marks):
+        return loaded
+    options = wanted.storage_options
+    found = [settled(mark, wanted.storage, options) for mark in loaded.marks]
+    goes_on = wanted.fork_from is None and wanted.on_resume == "rewind"
+    for index, mark in enumerate(loaded.marks):
+        if found[index] is None and goes_on and (mark.run == wanted.run or not wanted.named):
+            for note in recover(wanted.storage, mark.run, journal_root(wanted.storage, mark.run), begin=True):
+                notice.say(note)
+            found[index] = settled(mark, wanted.storage, options)
+    marks = tuple(mark for mark in found if mark is not None)
+    if not marks and wanted.resume_from is None:  # which says where it stands
+        raise unsettled(loaded.marks[0], loaded)
+    return replace(loaded, marks=marks)
+
+
 def resumed_run(wanted: Wanted) -> RunRef:
     """Return the run that `resume_from` names.
 
@@ -133,8 +162,9 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
             f"{_standing(loaded)}: give both the same checkpoint."
         )
     reason = f"fork_from {asked}"
-    if exists and loaded is not None and at.next_step is not None:
+    if exists:
         _check_forked_from(wanted, wanted.run, at, source.storage)
+    if exists and loaded is not None and at.next_step is not None:
         start = Position(wanted.run, None, at.next_step)
         return Decision(run=wanted.run, request=OpenRequest(at=start, reason=f"resumed from {loaded}"))
     request = OpenRequest(at=at, typed=source.typed, reason=reason, source=source.storage)
@@ -173,14 +203,23 @@ def _without_mark(wanted: Wanted, loaded: Loaded) -> Decision:
             notes=(f"{loaded} does not tell its step, so the history was not cut.",),
         )
     if wanted.on_resume == "error":
-        raise ConfigError(f"fit resumed from {loaded}, and on_resume='error' was given.")
+        raise ConfigError(
+            f"fit resumed from {loaded}, which was saved without Rewind Logger, and on_resume='error' was given: fit"
+            " without ckpt_path, or use on_resume='rewind' or 'fork'."
+        )
     step = loaded.next_step - 1
     note = f"{loaded} was saved without Rewind Logger: by its loop state it stands at step {step}."
-    at = None
-    if claims.exists(wanted.storage, wanted.run):
-        at = Position(wanted.run, None, loaded.next_step)
+    run, at = wanted.run, None
+    if claims.exists(wanted.storage, run):
+        at = Position(run, None, loaded.next_step)
+        if wanted.on_resume == "fork" and not _began_as_fork(wanted.storage, run):
+            told = hashlib.sha256(f"{loaded} {loaded.next_step}".encode(errors="surrogatepass")).hexdigest()
+            run = RunRef(run.project, f"{run.id}-fork-{told[:6]}")
+            if claims.exists(wanted.storage, run):
+                _check_forked_from(wanted, run, at, None)
+                at = Position(run, None, loaded.next_step)
     request = OpenRequest(at=at, reason=f"resumed from {loaded}")
-    return Decision(run=wanted.run, request=request, notes=(note,))
+    return Decision(run=run, request=request, notes=(note,))
 
 
 def _fork(wanted: Wanted, mark: Mark, here: bool, reason: str) -> Decision:
@@ -254,16 +293,24 @@ def _hint(wanted: Wanted) -> tuple[str, ...]:
     """
     if wanted.named or not wanted.sought:
         return ()
-    project = wanted.run.project
-    runs = [info.name for info in wanted.storage.list(project) if info.size is None and info.name != wanted.run.id]
-    listings = wanted.storage.map_lists([f"{project}/{run}/checkpoints" for run in runs[-_LOOKED_AT:]])
-    found = [run for run, infos in zip(runs[-_LOOKED_AT:], listings, strict=True) if infos]
+    try:
+        found = _with_checkpoints(wanted)
+    except RewindError:  # a folder that may not be listed, or is a link to elsewhere: it is but a hint
+        return ()
     if not found:
         return ()
     return (
-        f"Project {project} has checkpoints of other runs: to resume one, name it, as in version={found[-1]!r} with "
-        "fit(ckpt_path='last'), or give fit the checkpoint's path.",
+        f"Project {wanted.run.project} has checkpoints of other runs: to resume one, name it, as in "
+        f"version={found[-1]!r} with fit(ckpt_path='last'), or give fit the checkpoint's path.",
     )
+
+
+def _with_checkpoints(wanted: Wanted) -> list[str]:
+    """Return which of the project's newest runs have any."""
+    project = wanted.run.project
+    runs = [info.name for info in wanted.storage.list(project) if info.size is None and info.name != wanted.run.id]
+    listings = wanted.storage.map_lists([f"{project}/{run}/checkpoints" for run in runs[-_LOOKED_AT:]])
+    return [run for run, infos in zip(runs[-_LOOKED_AT:], listings, strict=True) if infos]
 
 
 _LOOKED_AT = 32

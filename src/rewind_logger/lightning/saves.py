@@ -56,6 +56,27 @@ class Saves:
             row_pending=pending,
         )
 
+    @staticmethod
+    def mark_unopened(run: Run, next_step: int) -> Mark:
+        """Return what a file says of a checkpoint that is saved while the store is away and the run is not open.
+
+        The journal has the nonce of the term that is opened later, or that takes the journal over: it tells where the
+        rows up to the checkpoint came. The run's list does not have the checkpoint.
+        """
+        return Mark(
+            nonce=secrets.token_hex(8),
+            store=run._storage.url,
+            project=run._ref.project,
+            run_id=run._ref.id,
+            revision=0,
+            claim=0,
+            claim_nonce=run._writer._begin_outbox().nonce,
+            next_step=next_step,
+            row_pending=False,
+            opened=False,
+            counted=run._counting and not run._steps_given,
+        )
+
     @property
     def row_pending(self) -> bool:
         """Whether rows may follow at the own step of a checkpoint."""
@@ -68,15 +89,21 @@ class Saves:
             run._mark({"path": json.dumps({"nonce": nonce, SETTLED: True})}, next_step - 1)
 
     @staticmethod
-    def is_settled(run: Run, mark: Mark) -> bool:
+    def is_settled(run: Run, mark: Mark) -> bool | None:
         """Return whether that was said of a checkpoint before the run's present opening.
+
+        Returns:
+            None if the run's list does not have the checkpoint, as far as that is in the store.
 
         Raises:
             StorageError: If the store fails.
         """
         rows = reader.read_rows(run._storage, resolve(run._storage, run._ref), "checkpoints")
-        texts = [text for row in rows for name, text in row.values.items() if name == "path"]
-        return any(one.get("nonce") == mark.nonce and one.get(SETTLED) for one in map(_fields, texts))
+        told = [(name, _fields(text)) for row in rows for name, text in row.values.items()]
+        mine = [(name, fields) for name, fields in told if fields.get("nonce") == mark.nonce]
+        if not any(name == "mark" for name, _ in mine):
+            return None
+        return any(fields.get(SETTLED) for name, fields in mine if name == "path")
 
     def saved(self, run: Run, trainer: Trainer, next_step: int, saver: Any) -> None:
         """Add the path of a checkpoint that a `ModelCheckpoint` has just written.

@@ -267,8 +267,8 @@ def _check_gaps_of_plans(look: Look, stream: Stream) -> None:
         if (first, last) in segments.missing(segments.cover(stream.found, sealed), sealed):
             continue  # it is not there either, which was said
         look.notes.append(
-            f"{stream.path}: a base names what is read up to flush {sealed}, and not flushes {first} to {last}, which are"
-            " there: they are looked for, and read."
+            f"{stream.path}: a base names what is read up to flush {sealed}, and not flushes {first} to {last}, which"
+            " are there: they are looked for, and read."
         )
 
 
