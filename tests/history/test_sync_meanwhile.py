@@ -17,6 +17,7 @@ import pytest
 from rewind_logger.errors import FencedError, TransientStorageError
 from rewind_logger.history import recovery
 from rewind_logger.history.sync import sync_store
+from rewind_logger.history.verify import verify
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.faults import FaultyStorage, Request
@@ -254,6 +255,11 @@ def test_what_was_brought_in_of_a_damaged_journal_is_not_brought_in_again(
         end(again)
         assert sync_store(machine, as_fork=True) == []
     assert len(caplog.records) == 1, "it was said"
+    [problem] = verify(machine).problems
+    assert (problem.path, problem.remedy) == (
+        str(part),
+        "What can be read of it is in the run. Delete the file once nobody wants to have it looked at.",
+    )
     assert part.exists()
     assert [info.name for info in memory.list("p")] == ["a"]
 

@@ -353,7 +353,8 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
         """Say why not everything is in the store."""
         journal = self._writer.journal if self._writer.waiting else None
         kept = notice.kept_in(self._storage.url, trouble, journal)
-        LOG.error("Run %s: %s%s", self._ref, trouble, kept)
+        name = "" if trouble.startswith(f"Run {self._ref} ") else f"Run {self._ref}: "
+        LOG.error("%s%s%s", name, trouble, kept)
 
     def _advance(self, clock: int) -> None:
         """Set the clock to the step that a trainer is at."""
