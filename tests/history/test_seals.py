@@ -7,6 +7,8 @@ import contextlib
 import pytest
 
 from rewind_logger.errors import FencedError
+from rewind_logger.format import names
+from rewind_logger.history import reader
 from rewind_logger.history.verify import verify
 from rewind_logger.history.view import resolve
 from rewind_logger.storage.faults import FaultyStorage, Request
@@ -53,3 +55,21 @@ def test_a_restored_revision_is_sealed_as_it_was(memory: MemoryStorage) -> None:
     for revision in (1, 2, 3):
         rewound(memory, None, revision).close()
         assert verify(memory).ok
+
+
+def test_what_an_opening_is_given_late_hides_no_row_that_a_rewind_cuts(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by random lives: the newest folder of a stream had rows of the opening alone, and those before none."""
+    monkeypatch.setattr(names, "GROUP_SIZE", 1)
+    writer = opened(memory)
+    for clock in (0, -1, -1):
+        writer.append("events", {"summary": str(clock)}, clock)
+        writer.flush()
+    end(writer)
+    again = rewound(memory, 0)
+    assert again.opened is not None
+    assert again.opened.revision == 2
+    assert [row.clock for row in reader.read_rows(memory, resolve(memory, RUN), "events")] == [-1, -1]
+    assert [row.clock for row in reader.read_rows(memory, resolve(memory, RUN, 1), "events")] == [0, -1, -1]
+    again.close()

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["metric", "config", "tags", "define", "summary", "artifact", "alias", "console", "system", "media"]
+Kind = Literal[
+    "metric", "config", "tags", "define", "summary", "artifact", "alias", "use", "console", "system", "media"
+]
 
 NAMES = ("loss", "acc")
 AGGREGATES = ("min", "max", "mean", "last", "first")

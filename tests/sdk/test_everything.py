@@ -128,7 +128,10 @@ class Life(RuleBasedStateMachine):
         assert self.run is not None
         (name, version), (step, content, aliases) = data.draw(st.sampled_from(sorted(self.line.artifacts.items())))
         which = data.draw(st.sampled_from(sorted({version, *aliases})))
+        used = len(self.run.used_artifacts)
         found = self.run.use_artifact(f"{name}:{which}")
+        if len(self.run.used_artifacts) > used:  # it is noted once in a history
+            self.note("use", name, version)
         assert (found.version, found.step, frozenset(found.aliases)) == (version, step, aliases)
         assert Path(found.get_entry("content").download(Path(self.store, "down", "content"))).read_text() == content
 

@@ -10,7 +10,7 @@ from rewind_logger.format import documents, names
 from rewind_logger.format.names import SegmentName
 from rewind_logger.format.segment import Identity
 from rewind_logger.storage.base import ObjectInfo, Storage
-from rewind_logger.types import Entry
+from rewind_logger.types import OPENING_CLOCK, Entry
 
 
 class Segment(NamedTuple):
@@ -65,9 +65,14 @@ def seal(storage: Storage, folder: str, sealed: Mapping[str, int] | None = None)
         limit = None if sealed is None else sealed[stream]
         chosen = cover(parse(infos), limit)
         last_flush = chosen[-1].name.last if chosen and limit is None else limit
-        if not chosen or missing(chosen, last_flush, chosen[0].name.first if len(found) > 1 else 0):
+        of_opening = all(segment.name.last_clock == OPENING_CLOCK for segment in chosen)
+        if (
+            not chosen
+            or missing(chosen, last_flush, chosen[0].name.first if len(found) > 1 else 0)
+            or (len(found) > 1 and of_opening)
+        ):
             # a group whose folder outlived its segments, or whose last flush lies in one that began in an earlier
-            # group; or a flush was passed over
+            # group; or a flush was passed over; or there are only rows that an opening was given late, after others
             chosen = cover(list_whole(storage, folder, stream, last_flush), last_flush)
         if not chosen and limit is None:
             continue
