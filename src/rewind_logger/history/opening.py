@@ -99,10 +99,10 @@ def open_run(
     """
     paths = RunPaths(run)
     while True:
-        existing = claims.count(storage, paths)
-        life = claims.life(storage, run, existing)
+        life = claims.now(storage, run)
+        existing = life.existing
         # All that can be refused is refused before the claim, which ends the turn of whoever writes now.
-        origin = _check(storage, run, request, existing, life)
+        origin = _check(storage, run, request, life)
         claim = new_claim(nonce, "opened", request.reason)
         if origin is not None:
             claim = replace(claim, kind="forked", source=origin.source)
@@ -138,8 +138,7 @@ def open_run(
 
 def check(storage: Storage, run: RunRef, request: OpenRequest) -> None:
     """Refuse what `open_run` would refuse as the run is now, with its errors; nothing is written."""
-    existing = claims.count(storage, RunPaths(run))
-    _check(storage, run, request, existing, claims.life(storage, run, existing))
+    _check(storage, run, request, claims.now(storage, run))
 
 
 def built_on(storage: Storage, opened: Opened) -> View:
@@ -165,9 +164,9 @@ def publish(storage: Storage, opened: Opened, journal: str | None) -> None:
     claims.check_owner(storage, RunPaths(opened.run), opened.base.number, journal)
 
 
-def _check(storage: Storage, run: RunRef, request: OpenRequest, claimed: int, life: Life) -> Origin | None:
+def _check(storage: Storage, run: RunRef, request: OpenRequest, life: Life) -> Origin | None:
     """Refuse what cannot be; return where the run begins, if it is a fork that is not there yet."""
-    at, head, existing = request.at, life.head, claimed > life.first
+    at, head, existing = request.at, life.head, life.existing > life.first
     if existing and request.resume == "never":
         raise RunExistsError(
             f"Run {run} exists in {storage.url}, and resume='never' was asked for: choose another id, or resume it."

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rewind_logger.errors import ConfigError, FencedError, RewindError, StorageError, TransientStorageError
-from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
 from rewind_logger.history.opening import Opened, OpenRequest
 from rewind_logger.history.outage import duration
@@ -339,7 +338,7 @@ class Fit(Attachment):
     def _check_is_new(self, run: RunRef) -> None:
         """Refuse a run that has rows, but not those before what was loaded: what was logged meanwhile fits nowhere."""
         storage = self._logger._open_storage()
-        head = claims.newest_base(storage, run, claims.count(storage, RunPaths(run)))
+        head = claims.now(storage, run).head
         if head is not None and head.nonce != self._run._writer._begin_outbox().nonce:
             raise ConfigError(
                 f"Run {run} exists without the history of {self.loaded}: what was logged while the store was away has"
