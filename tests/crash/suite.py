@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -54,8 +56,18 @@ def kill_everywhere(nursery: Nursery, scenario: str, place: Place, *, sample: in
         count("crash points", int(outcome.killed))
         count("rows checked", outcome.rows)
         count("rows lost", outcome.lost)
-        assert not outcome.trouble, f"{scenario}, killed {how} operation {number} ({point}): {outcome.trouble}"
+        assert not outcome.trouble, (
+            f"{scenario}, killed {how} operation {number} ({point}): {outcome.trouble}"
+            f"\nOther operations than without a kill: {_others(whole.points[:number], outcome.points[:number])}"
+        )
     assert killed >= HAPPENED * wanted, f"{scenario}: of {wanted} kills {killed} happened"
+
+
+def _others(points: list[str], other: list[str]) -> list[str]:
+    """Return what one life did and the other did not, marked by a sign, whatever the names that are drawn by chance."""
+    drawn = re.compile("[0-9a-f]{16}")
+    lines = difflib.ndiff([drawn.sub("…", point) for point in points], [drawn.sub("…", point) for point in other])
+    return [line for line in lines if line.startswith(("-", "+"))]
 
 
 def assert_sends(url: str, points: list[str]) -> None:
