@@ -205,6 +205,7 @@ def _storage(job: Job) -> Any:
 def _live(job: Job, folder: Path, seen: Path) -> None:
     from rewind_logger.history import age
     from rewind_logger.history.writer import Writer
+    from rewind_logger.sdk.artifacts import uploads
     from rewind_logger.storage.local import LocalStorage
     from tests.crash.broken import BROKEN
     from tests.crash.life import Life, Witness
@@ -220,6 +221,8 @@ def _live(job: Job, folder: Path, seen: Path) -> None:
         assert Writer.__init__.__kwdefaults__ is not None
         Writer.__init__.__kwdefaults__["background"] = True
         age.LOCAL_AGE_S = 0.0
+    else:
+        uploads.AT_ONCE = 1  # two that make the first folder of blobs at once do two operations more
     scenario.before(life)
     kill = None if job.number is None else Kill(job.number, job.how)
     points = Points([str(folder / "spool"), str(folder / "store")], kill)
