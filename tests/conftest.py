@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +29,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, which are those that are given the most time: no process ends with one alone."""
-    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
+    """Begin with the longest tests, which are those that are given the most time: no process ends with one alone.
+
+    Each worker is given a part of the list and, once it is through, takes from the others: long tests are dealt out,
+    the rest stay beside those that they share fixtures with.
+    """
+
+    def seconds(item: pytest.Item) -> float:
+        return float(max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
+
+    longest = sorted(filter(seconds, items), key=seconds, reverse=True)
+    others = itertools.filterfalse(seconds, items.copy())
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = -(-len(items) // workers)
+    parts = [longest[worker::workers] for worker in range(workers)]
+    items[:] = [item for part in parts for item in (*part, *itertools.islice(others, max(0, share - len(part))))]
 
 
 @pytest.fixture(autouse=True)
