@@ -6,11 +6,13 @@ from contextlib import suppress
 
 import pytest
 
-from rewind_logger.errors import ConfigError, RunNotFoundError
+from rewind_logger.errors import ConfigError, CorruptError, RunNotFoundError
 from rewind_logger.format import documents
 from rewind_logger.format.names import RunPaths
-from rewind_logger.history import evaluation
+from rewind_logger.history import evaluation, opening
+from rewind_logger.history.claims import life
 from rewind_logger.history.collect import collect
+from rewind_logger.history.damage import report
 from rewind_logger.history.evaluation import EvaluationWriter
 from rewind_logger.history.opening import new_claim
 from rewind_logger.history.remove import Removed, remove_revision
@@ -46,6 +48,45 @@ def test_an_archived_revision_goes_and_what_it_shares_stays(store: Clocked) -> N
     collect(store, dry_run=False)
     assert read(store, 2) == head
     assert_sound(store)
+
+
+@pytest.fixture
+def damage_is_told_anew() -> None:
+    report.cache_clear()
+
+
+@pytest.mark.usefixtures("damage_is_told_anew")
+def test_a_damaged_record_of_what_went_hides_no_row(
+    store: Clocked, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what is missing with good reason; without it only that is not known."""
+    monkeypatch.setattr(opening, "PLANNED_FILES", 0)  # of a plan nothing is missing
+    fill(store)
+    head = read(store)
+    removed(store, revision=1)
+    [path] = [path for path in objects(store) if path.endswith("/trimmed.json")]
+    data = store.read(path)
+    store.put(path, data[:-1])
+    assert read(store) == head
+    assert [path in one.getMessage() for one in caplog.records] == [True, False]
+    assert "Flushes 4 to 9 of metrics" in caplog.records[1].getMessage()
+    end(rewound(store, 4))
+    assert read(store, 2) == head
+    store.put(path, data)
+    assert_sound(store)
+
+
+def test_a_base_that_was_put_aside_from_another_term_is_not_taken(store: Clocked) -> None:
+    """As no base is that lies in its place."""
+    fill(store)
+    end(rewound(store, 3))
+    removed(store, revision=1)
+    removed(store, revision=2)
+    aside = [path for path in objects(store, RunPaths(RUN).terms) if path.endswith("/removed.json")]
+    assert len(aside) == 2
+    store.put(aside[0], store.read(aside[1]))
+    with pytest.raises(CorruptError, match="objects were mixed up"):
+        life(store, RUN, 1)
 
 
 def test_the_present_revision_cannot_be_removed_alone(store: Clocked) -> None:

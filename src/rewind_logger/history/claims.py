@@ -243,7 +243,11 @@ def base_of(storage: Storage, run: RunRef, folder: str) -> Base:
         FileNotFoundError: If it has none.
         CorruptError: If it is damaged, or that of another term.
     """
-    path = base(folder)
+    return _read_base(storage, run, folder, base(folder))
+
+
+def _read_base(storage: Storage, run: RunRef, folder: str, path: str) -> Base:
+    """Read the base of a term, which lies in its place or was put aside; the errors are those of `base_of`."""
     found = decode_base(storage.read(path), run, path)
     if RunPaths(run).term(found.number, found.nonce).rpartition("/")[2] != folder.rpartition("/")[2]:
         raise CorruptError(
@@ -288,13 +292,14 @@ class Aside(CorruptError):
         self.base = aside
 
 
-def _aside(storage: Storage, run: RunRef, folder: str) -> Aside | None:
-    """Return the base that a removal of its revision put aside, if one did."""
-    path = removed(folder)
+def _aside(storage: Storage, run: RunRef, folder: str) -> CorruptError | None:
+    """Return the base that a removal of its revision put aside, or what is wrong with it; None if none did."""
     try:
-        return Aside(folder, decode_base(storage.read(path), run, path))
+        return Aside(folder, _read_base(storage, run, folder, removed(folder)))
     except FileNotFoundError:
         return None
+    except CorruptError as error:
+        return error
 
 
 def _without_base(storage: Storage, run: RunRef, folder: str) -> Base | CorruptError | None:

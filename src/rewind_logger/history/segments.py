@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rewind_logger.errors import CorruptError
 from rewind_logger.format import documents, names
 from rewind_logger.format.names import SegmentName
 from rewind_logger.format.segment import Identity
+from rewind_logger.history.damage import report
 from rewind_logger.storage.base import ObjectInfo, Storage
 from rewind_logger.types import OPENING_CLOCK, Entry
 
@@ -189,6 +191,9 @@ def lost(storage: Storage, entry: Entry, chosen: Iterable[Segment], sealed: int 
     try:
         trim = documents.decode_trim(storage.read(path), path)
     except FileNotFoundError:
+        return gaps
+    except CorruptError as error:
+        report(f"{error} Until then what was removed behind the cut of {entry.folder} counts as missing.")
         return gaps
     return gaps if entry.cut > trim.cut else []
 

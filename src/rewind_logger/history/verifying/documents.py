@@ -133,7 +133,7 @@ def read(look: Look, ref: RunRef) -> Run:
     run.children = [child for _, child in pins]
     for _ in _read_each(
         look,
-        "records of removed runs",
+        "removal records",
         [paths.removed],
         str,
         documents.decode_removal,
@@ -202,7 +202,7 @@ def _read_beside(look: Look, run: Run, term: Term, present: set[str]) -> None:
 
     state = f"whether the opening of {run.ref} with claim {term.number} ended well is not known"
     end = read_one("closing marks", names.end(term.folder), documents.decode_end, state)
-    alive = read_one("signs of life", names.alive(term.folder), documents.decode_alive, state)
+    alive = read_one("life signs", names.alive(term.folder), documents.decode_alive, state)
     for mark in (end, alive):
         for stream, flush in mark.acknowledged.items() if mark is not None else ():
             acknowledged = look.folder(term.folder).acknowledged
@@ -221,7 +221,7 @@ def _read_beside(look: Look, run: Run, term: Term, present: set[str]) -> None:
         trimmed.insert(0, term.folder)
     for _ in _read_each(
         look,
-        "records of removed segments",
+        "trim records",
         trimmed,
         names.trimmed,
         documents.decode_trim,
