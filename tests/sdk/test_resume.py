@@ -21,6 +21,9 @@ from rewind_logger import (
     init,
     open_store,
 )
+from rewind_logger.format import documents
+from rewind_logger.history.opening import new_claim
+from rewind_logger.storage import open_storage
 from tests.sdk.reading import rows
 
 
@@ -52,6 +55,17 @@ def test_must_needs_the_run(url: str) -> None:
     with pytest.raises(RunNotFoundError, match="There is no run p/r1 in"):
         init(dir=url, project="p", id="r1", resume="must")
     assert open_store(url).runs() == []
+
+
+def test_a_run_whose_first_opening_was_cut_short_is_not_said_to_be_there(url: str) -> None:
+    storage = open_storage(url)
+    storage.create("p/r1/m/00000000.json", documents.encode_claim(new_claim("1f", "new", "")))
+    with pytest.raises(RunNotFoundError, match=r"There is no run p/r1 in \S+ An opening .* was cut short\.$"):
+        init(dir=url, project="p", id="r1", resume="must")
+    with init(dir=url, project="p", id="r2"):
+        pass
+    with pytest.raises(RunNotFoundError, match=r"Project p has r2\.$"):
+        init(dir=url, project="p", id="r1", resume="must")
 
 
 def test_never_refuses_a_run_that_is_there(url: str) -> None:

@@ -108,7 +108,8 @@ def not_found(storage: Storage, run: RunRef) -> RunNotFoundError:
 def there_is(storage: Storage, run: RunRef) -> str:
     """Return a sentence, after a space, on what there is where a run was looked for; it takes a few listings."""
     try:
-        siblings = _closest(run.id, _folders(storage, run.project))
+        folders = _folders(storage, run.project)
+        siblings = _closest(run.id, [name for name in folders if name != run.id])
         # A folder without a claim is that of a run which was never opened; a journal may lie there.
         listings = storage.list_each([f"{run.project}/{name}" for name in siblings])
         siblings = [
@@ -120,6 +121,8 @@ def there_is(storage: Storage, run: RunRef) -> str:
         ]
         if siblings:
             return f" Project {run.project} has {_listed(siblings)}."
+        if run.id in folders and storage.list(RunPaths(run).claims):
+            return " An opening that would have begun it was cut short."
         if projects := [name for name in _folders(storage, "") if name != run.project]:
             return f" There is no project {run.project} either, but {_listed(_closest(run.project, projects))}."
     except StorageError:

@@ -100,5 +100,5 @@ class Intake:
 
     def _keep(self, keys: list[str], values: list[Scalar]) -> None:
         """Remember a row with other keys than the one before."""
-        self._last = self.last_values()
+        self._last.update(zip(self._keys, self._values, strict=True))
         self._keys, self._values = keys, values
