@@ -10,11 +10,12 @@ import pytest
 
 from rewind_logger.errors import TransientStorageError
 from rewind_logger.history import evaluation
-from rewind_logger.history.evaluation import EvaluationWriter, evaluations
+from rewind_logger.history.evaluation import EvaluationWriter, evaluations, move
 from rewind_logger.history.verify import verify
 from rewind_logger.history.view import resolve
+from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
-from rewind_logger.storage.faults import CountingStorage, Fault, FaultyStorage
+from rewind_logger.storage.faults import CountingStorage, Fault, FaultyStorage, Request
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.storage.wrapper import WrapperStorage
 from tests.history.lines import RUN, end, log, opened
@@ -98,6 +99,35 @@ def test_a_store_that_is_away_is_asked_ever_more_seldom(store: MemoryStorage, mo
     assert verify(store).ok
 
 
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("effect", ["before", "after"])
+@pytest.mark.parametrize("again", ["flush", "move"])
+def test_what_waits_for_a_run_becomes_an_evaluations_once(
+    number: int, effect: Any, again: str, store: MemoryStorage
+) -> None:
+    """Whatever fails meanwhile: it stays in the journal until it is there, and goes then."""
+    early = Writer(store, RUN, background=False)
+    early.append("metrics", {"acc": 0.5}, None)
+    early.append("events", {"note": "one"}, None)
+
+    def fail(request: Request) -> Fault | None:
+        return Fault(effect, TransientStorageError("away")) if request.number == number else None
+
+    evaluated = begin(FaultyStorage(store, fail))
+    outbox = early._begin_outbox()
+    try:
+        move(outbox, evaluated)
+    except TransientStorageError:
+        assert early.rows_waiting == 2
+        if again == "flush":
+            evaluated.flush()
+        else:
+            move(outbox, evaluated)
+    assert stored(store) == [0.5]
+    assert not early.waiting
+    early.close()
+
+
 def test_rows_that_wait_take_a_bounded_memory_and_it_is_said_how_many_were_dropped(
     store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +144,7 @@ def test_rows_that_wait_take_a_bounded_memory_and_it_is_said_how_many_were_dropp
         except TransientStorageError:
             continue
         kept = step + 1 if "are dropped" not in caplog.text else kept
-    held = sum(batch.held for batch in writer._closed)
+    held = sum(batch.size for batch in writer._closed)
     assert 1 << 20 <= held < 2 << 20
     assert caplog.text.count("The store takes nothing, and 1 MiB of rows of p/a/v/") == 1
     faulty.plan = None

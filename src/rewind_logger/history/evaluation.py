@@ -10,9 +10,9 @@ import logging
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import pyarrow as pa
 
@@ -23,6 +23,7 @@ from rewind_logger.history import blobs, reader, segments
 from rewind_logger.history.damage import report
 from rewind_logger.history.flusher import FIRST_RETRY_S, LAST_RETRY_S
 from rewind_logger.history.journals.outbox import BLOB_BYTES, HELD_BYTES, TEXT_BYTES, Outbox
+from rewind_logger.history.journals.part import Batch
 from rewind_logger.history.opening import now_ms
 from rewind_logger.history.uploads import Uploads
 from rewind_logger.history.view import View
@@ -47,14 +48,15 @@ class _Batch:
 
     segments: dict[str, bytes]
     """By path."""
-    blobs: dict[str, bytes | Path]
+    blobs: dict[str, bytes]
     """By digest what its rows refer to."""
+    then: Callable[[], None] | None
+    """Called once it is in the store."""
 
     @property
-    def held(self) -> int:
-        """How many bytes are held in memory."""
-        held = (len(data) for data in (*self.segments.values(), *self.blobs.values()) if isinstance(data, bytes))
-        return sum(held)
+    def size(self) -> int:
+        """How many bytes of memory it takes."""
+        return sum(map(len, (*self.segments.values(), *self.blobs.values())))
 
 
 class EvaluationWriter:
@@ -87,8 +89,9 @@ class EvaluationWriter:
         )
         self._clock = next_step - 1
         self._rows: dict[Stream, list[Row]] = {}
-        self._blobs: dict[str, bytes | Path] = {}
+        self._blobs: dict[str, bytes] = {}
         self._closed: deque[_Batch] = deque()
+        self._held = 0  # bytes of these
         self._uploads = Uploads(storage)
         self._points = 0
         self._since = 0.0
@@ -136,6 +139,20 @@ class EvaluationWriter:
         finally:
             self._say_dropped()
 
+    def take(self, batch: Batch, found: Mapping[str, bytes], then: Callable[[], None]) -> None:
+        """Add the rows of a journal; they wait for `flush`.
+
+        Args:
+            batch: The rows.
+            found: By digest what they refer to.
+            then: Called once they are in the store, if only by a later flush.
+        """
+        self._blobs.update(found)
+        for stream in _STREAMS:
+            for row in batch.rows.get(stream, ()):
+                self._add(row.values, row.step, stream)
+        self._close(then)
+
     def _add(self, values: Mapping[str, Scalar], step: int | None, stream: Stream) -> None:
         if not self._rows:
             self._since = time.monotonic()
@@ -147,9 +164,9 @@ class EvaluationWriter:
         if self._points >= FLUSH_POINTS:
             self._close()
 
-    def _close(self) -> None:
+    def _close(self, then: Callable[[], None] | None = None) -> None:
         """Fix the bytes of a flush, before its first attempt: one that timed out may come through at any later time."""
-        if not self._rows:
+        if not self._rows and then is None:
             return
         segments = {}
         for stream, rows in self._rows.items():
@@ -159,7 +176,8 @@ class EvaluationWriter:
                 rows, stream=stream, first=flush, last=flush, term=self._about.nonce
             )
         self._flushes.update(self._rows.keys())
-        self._closed.append(_Batch(segments, self._blobs))
+        self._closed.append(_Batch(segments, self._blobs, then))
+        self._held += self._closed[-1].size
         self._rows, self._blobs, self._points = {}, {}, 0
 
     def _send(self) -> None:
@@ -168,7 +186,10 @@ class EvaluationWriter:
         try:
             while self._closed:
                 self._put(self._closed[0])
-                self._closed.popleft()
+                batch = self._closed.popleft()
+                self._held -= batch.size
+                if batch.then is not None:
+                    batch.then()
         except StorageError:
             self._retry_at = time.monotonic() + self._wait
             self._wait = min(2 * self._wait, LAST_RETRY_S)
@@ -177,7 +198,7 @@ class EvaluationWriter:
         self._say_dropped()
 
     def _put(self, batch: _Batch) -> None:
-        if not self._begun:
+        if batch.segments and not self._begun:
             self._storage.put(names.about(self._folder), documents.encode_evaluation(self._about))
             self._begun = True
         self._uploads.send(batch.blobs)
@@ -187,7 +208,7 @@ class EvaluationWriter:
     @property
     def _is_full(self) -> bool:
         """Whether memory is full of rows that the store does not take."""
-        return bool(self._closed) and sum(batch.held for batch in self._closed) >= HELD_BYTES
+        return self._held >= HELD_BYTES
 
     def _drop(self) -> None:
         if not self._dropped:
@@ -209,18 +230,21 @@ class EvaluationWriter:
 def move(outbox: Outbox, evaluation: EvaluationWriter) -> None:
     """Make the rows an evaluation's that wait for a run to be opened, which never was; hold the writer's lock.
 
+    What was given to the evaluation stays in the journal until it is in the store: once, whenever that is.
+
     Raises:
-        RewindError: If the store failed, or the journal cannot be read: what is not moved stays in it.
+        RewindError: If the store failed, or the journal cannot be read; this may be called again.
+        OSError: If a file of the journal cannot be read.
     """
+    evaluation.flush()  # what an earlier call gave it
     outbox.close_batch()
     while (batch := outbox.first(0)) is not None:
-        for data in outbox.first_blobs().values():
-            evaluation.attach(data if isinstance(data, bytes) else data.read_bytes())
-        for stream in _STREAMS:
-            for row in batch.rows.get(stream, ()):
-                evaluation.append(row.values, row.step, stream)
+        found = {
+            digest: data if isinstance(data, bytes) else data.read_bytes()
+            for digest, data in outbox.first_blobs().items()
+        }
+        evaluation.take(batch, found, partial(outbox.drop, outbox.parts()[0], keep=batch.damaged))
         evaluation.flush()
-        outbox.drop_first(keep=batch.damaged)
     outbox.rest()
 
 

@@ -319,6 +319,11 @@ class Outbox:
         else:
             part.drop()
 
+    def drop(self, part: Part, *, keep: bool = False) -> None:
+        """Let a closed batch go as `drop_first` does, if it is still the oldest."""
+        if self._closed and self._closed[0] is part:
+            self.drop_first(keep=keep)
+
     def leave(self) -> None:
         """Stop. The journal is removed if nothing waits in it, and else left for the next opening."""
         if not self.close_batch():
@@ -327,13 +332,14 @@ class Outbox:
         if not self._closed and not self._kept:
             self._journal.discard()
             return
-        for part in self._closed:
+        left = list(self._closed)  # an attempt that hangs may still let one go
+        for part in left:
             if part.held:
                 self._journal.save(part)
         self._journal.leave()
         self._say_dropped()
-        self.kept = " and ".join(dict.fromkeys(str(place.folder) for part in self._closed for place in part.places))
-        if any(part.held for part in self._closed):
+        self.kept = " and ".join(dict.fromkeys(str(place.folder) for part in left for place in part.places))
+        if any(part.held for part in left):
             LOG.error("Rows that were held in memory only never came into their store, and are lost.")
 
     def rest(self) -> bool:
