@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from rewind_logger import init
-from rewind_logger.history.journals import outbox
+from rewind_logger.history import cumulative
+from rewind_logger.history.cumulative import Cumulative
+from rewind_logger.history.journals import locks, outbox
 from tests.figures import count
 from tests.sdk.reading import rows
 from tests.sdk.scripts import script
@@ -133,3 +137,50 @@ def test_a_signal_that_ends_the_process_costs_no_row_that_was_logged(ending: str
     count("rows checked", logged)
     count("rows lost", max(0, logged - len(found)))
     assert found == list(range(len(found))) and logged <= len(found) <= logged + 1, done.stderr
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("within", ["the summary", "the summary of what the run builds on", "a lock"])
+def test_a_handler_that_flushes_waits_for_nobody_that_waits_for_it(
+    within: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, name = {
+        "the summary": (Cumulative, "_catch_up"),
+        "the summary of what the run builds on": (Cumulative, "_read_inherited"),
+        "a lock": (locks, "_try_lock"),
+    }[within]
+    with init(dir=str(tmp_path), project="p", id="a") as run:
+        run.log({"a": 1.0})
+    run = init(dir=str(tmp_path), project="p", id="a", resume="must")
+    run.define_metric("a", summary="max")
+    other = init(dir=str(tmp_path), project="p", id="b", reinit="create_new")
+    other.log({"b": 1.0})
+    run.log({"a": 2.0})
+    run.flush()
+    run.log({"a": 3.0})
+    real = getattr(where, name)
+    flushed: list[bool] = []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if threading.current_thread() is threading.main_thread() and not flushed:
+            flushed.append(False)
+            signal.raise_signal(signal.SIGVTALRM)
+        return real(*arguments, **options)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        flushed[:] = [run.flush() and run.flush()]  # the thread that does it tidies in between
+        assert run.summary["a"] is not None
+        other.finish()
+
+    monkeypatch.setattr(cumulative, "DUE_SEGMENTS", 1)
+    monkeypatch.setattr(where, name, interrupted)
+    before = signal.signal(signal.SIGVTALRM, handler)
+    try:
+        if within == "a lock":
+            init(dir=str(tmp_path), project="p", id="c", reinit="create_new").finish()
+        assert run.summary["a"]["max"] == 3.0
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
+        run.finish()
+    assert flushed == [True]
+    assert [row["a"] for row in rows(str(tmp_path), "p/a")] == [1.0, 2.0, 3.0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names, snapshot
@@ -13,6 +13,7 @@ from rewind_logger.format.aggregates import Aggregates, Running, combine, of_row
 from rewind_logger.format.names import SnapshotName
 from rewind_logger.format.snapshot import Snapshot
 from rewind_logger.history import snapshots
+from rewind_logger.history.held import is_held_here
 from rewind_logger.history.journals.part import Batch
 from rewind_logger.history.opening import Opened, built_on
 from rewind_logger.history.segments import Segment
@@ -43,17 +44,18 @@ class Cumulative:
         """Take the term's opening; nothing is read."""
         self._storage = storage
         self._opened = opened
-        self._lock = threading.Lock()  # around what follows: a user may look while a thread flushes
+        self._arrived: deque[tuple[Segment, Sequence[Row], int]] = deque()  # what is not counted yet
+        self._arrived_points = self._counted_points = 0
+        self._lock = threading.RLock()  # around what follows: a user may look while a thread flushes
         self._own = Running()
-        self._held: list[Sequence[Row]] = []
-        self._held_points = 0
         self._flush = -1
         self._last_row = -1
         self._newest_clock = opened.base.newest_clock
+        self._told = (self._flush, Aggregates())
+        self._view: View | None = None  # of what it builds on
         self._left: Unread | None = None  # by ancestors without a snapshot
         self._inherited: Aggregates | None = None
         self._damage: CorruptError | None = None  # what is missing in them
-        self._inheriting = threading.Lock()
         self._long = is_long(opened.base)  # of so many ancestors none may have had the time
         # Of the thread that tidies alone:
         self._segments = self._bytes = 0  # since the last snapshot; those of ancestors once they were looked up
@@ -63,42 +65,66 @@ class Cumulative:
 
     def add(self, found: Segment, rows: Sequence[Row], points: int) -> None:
         """Note a segment of metrics that was acknowledged, its rows, and how many points they have."""
-        with self._lock:
-            self._held.append(rows)
-            self._held_points += points
-            self._flush = found.name.last
-            self._last_row = max(self._last_row, *(row.row for row in rows))
-            self._newest_clock = max(self._newest_clock, found.name.last_clock)
-            if self._held_points > MOST_HELD_POINTS:
-                self._catch_up()
+        self._arrived.append((found, rows, points))
+        self._arrived_points += points
         self._segments += 1
         self._bytes += found.size
+        if self._held_points > MOST_HELD_POINTS:
+            self._own_unless_busy()
 
     def own(self) -> tuple[int, Aggregates]:
-        """Return the last flush of metrics of this term, −1 without one, and the aggregates up to it."""
-        with self._lock:
+        """Return the last flush of metrics of this term, −1 without one, and the aggregates up to it.
+
+        A signal's handler that has come into this very call is told what the last one was.
+        """
+        if not is_held_here(self._lock):
+            with self._lock:
+                self._catch_up()
+        return self._told
+
+    def _own_unless_busy(self) -> tuple[int, Aggregates] | None:
+        """Return the same to the thread that flushes, or None: it waits for nobody who may be waiting for a flush.
+
+        Such is a signal's handler that has come into `own`.
+        """
+        if is_held_here(self._lock) or not self._lock.acquire(blocking=False):
+            return None
+        try:
             self._catch_up()
-            return self._flush, self._own.result()
+            return self._told
+        finally:
+            self._lock.release()
 
     def inherited(self) -> Aggregates:
         """Return the aggregates of what the term builds on, as far as it can be read.
 
+        Two threads may read it at once, for neither can wait for the other, for the same reason as in `own`.
+
         Raises:
             StorageError: If the store fails.
         """
-        with self._inheriting:
-            if self._inherited is None:
-                try:
-                    self._inherited = self._read_inherited(strict=True)
-                except CorruptError as error:
-                    self._damage = error
-                    self._inherited = self._read_inherited(strict=False)
-            return self._inherited
+        if self._inherited is None:
+            try:
+                self._inherited = self._read_inherited(strict=True)
+            except CorruptError as error:
+                self._damage = error
+                self._inherited = self._read_inherited(strict=False)
+        return self._inherited
+
+    @property
+    def _held_points(self) -> int:
+        """How many points there are in rows that are not counted yet."""
+        return self._arrived_points - self._counted_points
 
     def _read_inherited(self, *, strict: bool) -> Aggregates:
         if self._left is None:
-            return snapshots.aggregates(self._storage, self._built_on, strict=strict)
-        return snapshots.read(self._storage, self._built_on, self._left, strict=strict)
+            return snapshots.aggregates(self._storage, self._built_on(), strict=strict)
+        return snapshots.read(self._storage, self._built_on(), self._left, strict=strict)
+
+    def _built_on(self) -> View:
+        if self._view is None:
+            self._view = built_on(self._storage, self._opened)
+        return self._view
 
     def tidy(self, *, closing: bool = False) -> None:
         """Write a snapshot if one is due, and hold no more rows than need be.
@@ -108,8 +134,8 @@ class Cumulative:
             StorageError: If the store failed; it is tried again later.
         """
         if self._held_points >= HELD_POINTS:
-            self.own()
-        if self._flush < 0 or self._segments < self._not_before:
+            self._own_unless_busy()
+        if not self._arrived_points or self._segments < self._not_before:
             return
         try:
             # A request that a short term need not make: at a later flush or at its end will do.
@@ -121,13 +147,9 @@ class Cumulative:
             self._not_before = 2**62 if isinstance(error, CorruptError) else self._segments + DUE_SEGMENTS
             raise
 
-    @cached_property
-    def _built_on(self) -> View:
-        return built_on(self._storage, self._opened)
-
     def _look_up(self) -> None:
         """Count what the ancestors left without a snapshot: or else many short terms would never write one."""
-        left = self._left = snapshots.unread(self._storage, self._built_on)
+        left = self._left = snapshots.unread(self._storage, self._built_on())
         self._segments += len(left.files)
         self._bytes += left.bytes
         self._last_size = left.newest.size if left.newest is not None else 0
@@ -139,10 +161,12 @@ class Cumulative:
         return enough and self._bytes >= DUE_SHARE * self._last_size
 
     def _put(self) -> None:
-        flush, own = self.own()
         inherited = self.inherited()
         if self._damage is not None:
             raise self._damage
+        if (told := self._own_unless_busy()) is None:
+            return  # it is due at the next flush, too
+        flush, own = told
         found = Snapshot(
             flush=flush,
             last_row=self._last_row,
@@ -156,9 +180,15 @@ class Cumulative:
         self._last_size = len(data)
 
     def _catch_up(self) -> None:
-        for rows in self._held:
+        """Count what has arrived."""
+        while self._arrived:
+            found, rows, points = self._arrived.popleft()
             self._own.add(of_rows(rows))
-        self._held, self._held_points = [], 0
+            self._flush = found.name.last
+            self._last_row = max(self._last_row, *(row.row for row in rows))
+            self._newest_clock = max(self._newest_clock, found.name.last_clock)
+            self._counted_points += points
+        self._told = self._flush, self._own.result()
 
 
 def everything(cumulative: Cumulative | None, waiting: Iterable[Batch]) -> Aggregates:

@@ -14,14 +14,14 @@ from rewind_logger.storage.base import Listing, ObjectInfo, Storage, check_conte
 from rewind_logger.storage.redact import public_url
 from rewind_logger.storage.translate import from_os
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 """One for all: `create` looks and then writes, and every `memory://` storage shares one content."""
 
 
 def _enter_child() -> None:
     """Give a forked child a lock of its own: the parent's may have been held by a thread that is not here."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,13 +15,13 @@ from rewind_logger.storage.descriptor import open_file
 _held: dict[str, int] = {}
 """By name the descriptors of the files that this process has locked."""
 
-_guard = threading.Lock()
+_guard = threading.RLock()  # re-entrant: a signal's handler may come into any of these
 
 
 def _enter_child() -> None:
     """Hold no lock in a forked child: its parent's are its parent's, and it may outlive it."""
     global _guard
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     for fd in _held.values():
         with contextlib.suppress(OSError):
             os.close(fd)

@@ -33,7 +33,7 @@ class Staging:
     def __init__(self, root: Path) -> None:
         """Take the folder of the run's journals; nothing is made yet."""
         self._folder = root / f"staged-{secrets.token_hex(8)}"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._owner: int | None = None
         self._number = 0
         self._waiting = 0
@@ -73,7 +73,7 @@ class Staging:
 
     def disown(self) -> None:
         """In a forked child: what is there is the parent's."""
-        self._lock, self._owner, self._waiting = threading.Lock(), None, 0
+        self._lock, self._owner, self._waiting = threading.RLock(), None, 0
         self._folder = self._folder.with_name(f"staged-{secrets.token_hex(8)}")
 
 

@@ -38,7 +38,7 @@ FRESH_S = 60.0
 _FIELD = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 
 _seen: tuple[str, float, bytes] | None = None
-_guard = threading.Lock()
+_guard = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ def _code_directory() -> str:
 def forget_after_fork() -> None:
     """Let a forked child look for itself; its parent may have been looking at that moment."""
     global _guard, _seen
-    _guard, _seen = threading.Lock(), None
+    _guard, _seen = threading.RLock(), None
 
 
 if hasattr(os, "register_at_fork"):
