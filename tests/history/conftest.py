@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rewind_logger.history import compact, recovery, store_clock, writer
+from rewind_logger.history import compact, live, recovery, store_clock
 from rewind_logger.storage.base import Storage
 from rewind_logger.storage.local import LocalStorage
 from rewind_logger.storage.memory import MemoryStorage
@@ -20,7 +20,7 @@ from tests.history.machine import Machine
 def no_thread_stays() -> Iterator[None]:
     """End the threads that a test leaves, so that none runs into the next test."""
     yield
-    for left in list(writer._live):
+    for left in list(live.writers):
         if left._flusher is not None:
             left.close()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from typing import Any
 
 import pytest
 
-from rewind_logger.errors import StorageError
+from rewind_logger.errors import FencedError, StorageError
 from rewind_logger.format import names
 from rewind_logger.history import writer as writing
+from rewind_logger.history.delivery import Delivery
 from rewind_logger.history.ending import UnendedError
 from rewind_logger.history.view import resolve
 from rewind_logger.history.writer import Writer
@@ -112,6 +114,50 @@ def test_an_end_whose_time_ran_out_before_it_was_begun_is_not_made_any_more(
     occupied.join(60)
     assert writer._flusher.do(lambda: None, 60)
     assert done == []
+    writer.close()
+
+
+@pytest.mark.timeout(120)
+def test_an_end_is_noted_though_there_is_no_time_to_tidy(
+    memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "CLOSE_S", 0.01)
+    released = threading.Event()
+    tidy = Delivery.tidy
+
+    def tidy_late(delivery: Delivery, *, closing: bool = False) -> None:
+        if closing:
+            released.wait()
+        tidy(delivery, closing=closing)
+
+    monkeypatch.setattr(Delivery, "tidy", tidy_late)
+    writer = opened(memory, background=True)
+    log(writer, range(3))
+    try:
+        assert writer.flush(60)
+        assert writer.finish("finished", 1.0)
+        writer.close()
+        assert state(memory, resolve(memory, RUN)) == "finished"
+    finally:
+        released.set()
+
+
+@pytest.mark.timeout(120)
+def test_an_end_that_another_writer_prevents_says_so(memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = opened(memory, background=True)
+    flush = writer.flush
+
+    def flush_and_be_fenced(*arguments: Any) -> bool:
+        assert flush(*arguments)
+        end(opened(memory))
+        log(writer, [0])
+        with pytest.raises(FencedError):  # as another thread's flush is
+            flush(60)
+        return True
+
+    monkeypatch.setattr(writer, "flush", flush_and_be_fenced)
+    with pytest.raises(FencedError):
+        writer.finish("finished", 60)
     writer.close()
 
 

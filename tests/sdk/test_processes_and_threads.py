@@ -272,3 +272,27 @@ def test_tasks_of_an_event_loop_log_to_one_run(tmp_path: Path) -> None:
     count("rows lost", 1000 - len(found))
     for number in range(20):
         assert [row["i"] for row in found if row["task"] == number] == list(range(50))
+
+
+LINGERING = """
+import multiprocessing, threading, time
+import rewind_logger
+
+def child():
+    run = rewind_logger.init(project="p", id="a")
+    run.log({"a": 1})
+    threading.Thread(target=time.sleep, args=(0.5,)).start()
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_of_multiprocessing_finishes_its_run_though_a_thread_of_it_goes_on(tmp_path: Path) -> None:
+    """It ends by `os._exit`, which calls nothing more."""
+    assert script(LINGERING, tmp_path).stdout == "0\n"
+    assert open_store(str(tmp_path / "rewind_logs")).run("p/a").state == "finished"

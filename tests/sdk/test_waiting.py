@@ -21,7 +21,7 @@ from rewind_logger.sdk.waiting import Waiting, rows_left
 from rewind_logger.storage import open_storage
 from rewind_logger.storage.faults import Fault, FaultyStorage
 from rewind_logger.storage.wrapper import WrapperStorage
-from rewind_logger.types import RunRef
+from rewind_logger.types import Position, RunRef
 
 
 class Terminal(io.StringIO):
@@ -168,3 +168,23 @@ def test_an_end_that_could_not_be_noted_is_told_of_and_rows_are_not_called_missi
         " it is opened and finished again."
     )
     assert open_store(tmp_path).run("p/r1").summary["a"] == 1
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_run_that_could_not_be_opened_anew_is_said_to_be_that(
+    rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty = FaultyStorage(open_storage(tmp_path))
+    run = Run(RunSpec(storage=faulty, run=RunRef("p", "r1"), console=False, system_metrics=False))
+    run._open(OpenRequest())
+    run.log({"a": 0})
+    assert run.flush(60)
+    faulty.plan = lambda request: Fault("before", TransientStorageError("The network is down."))
+    with pytest.raises(TransientStorageError):
+        run._open(OpenRequest(at=Position(RunRef("p", "r1"), None, 0)))
+    for i in range(rows):
+        run.log({"a": i})
+    run.finish()
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "not all of it" in line] or [""]
+    assert ("Run p/r1 could not be opened anew" in said) is (rows > 0)
+    assert (f"is kept in {tmp_path}/p/r1/j/" in said) is (rows > 0)

@@ -1,4 +1,4 @@
-"""The end of a run whose rows are in: it is tidied and marked, and that is waited for no longer than it may take."""
+"""The end of a run whose rows are in: it is marked and tidied, and that is waited for no longer than it may take."""
 
 from __future__ import annotations
 
@@ -29,29 +29,32 @@ def note(
     timeout: float | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> None:
-    """Tidy, and put the closing mark. Nothing depends on either but how fast the run is read, and how it is shown.
+    """Put the closing mark, and tidy. Nothing depends on either but how the run is shown, and how fast it is read.
 
     Args:
         state: "finished" or "failed".
         store: Where the store is, for the message.
         delivery: Writes to the store.
         flusher: Whose thread does it, for it can be left alone with a store that hangs; None: this thread does it.
-        timeout: Seconds to wait for that thread at most; None: until it is done.
+        timeout: Seconds to wait for that thread at most; None: until it is done. A run may be left untidied.
         waiting: Called about once a second meanwhile.
 
     Raises:
         FencedError: If another writer has taken the run over.
-        UnendedError: If the store failed, or the time ran out. What is not under way by then is not done any more.
+        UnendedError: If the mark was refused, or not put in time; what is not under way by then is not done any more.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
+
+    def do(work: Callable[[], None]) -> bool:
+        if flusher is None:
+            work()
+            return True
+        return flusher.do(work, None if deadline is None else max(0.0, deadline - time.monotonic()), waiting)
+
     try:
-        for work in (partial(delivery.tidy, closing=True), partial(delivery.end, state)):
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if flusher is None:
-                work()
-            elif not flusher.do(work, left, waiting):
-                raise UnendedError(store, "It did not answer in time.")
-    except UnendedError:
-        raise
+        done = do(partial(delivery.end, state))
     except StorageError as error:
         raise UnendedError(store, str(error)) from error
+    if not done:
+        raise delivery.fenced or UnendedError(store, "It did not answer in time.")
+    do(partial(delivery.tidy, closing=True))

@@ -31,8 +31,6 @@ CLOSE_S = 5.0
 
 _time_ns = time.time_ns
 
-_live = live.writers
-
 
 class Writer:
     """Writes one run. A row is in the journal when `append` returns, and in the store a little later.
@@ -182,7 +180,7 @@ class Writer:
         """
         if self.fenced is not None:
             raise self.fenced
-        if self._delivery.term is None and self._late is None:
+        if not self.is_open:
             return False
         if self._delivery.is_mine:
             return False  # a signal's handler has come into the end of a run, and cannot wait for it
@@ -233,14 +231,14 @@ class Writer:
     def close(self) -> None:
         """Stop, without waiting for the store. A journal with rows that are not there is left for the next opening."""
         self._stop_flusher(CLOSE_S)
-        self._delivery.leave()
         self._late = None
         with self.lock:
             outbox, self._outbox = self._outbox, None
+        self._delivery.leave()  # from here on no late opening enters a term
         if outbox is not None:
             outbox.leave()
             self.kept = outbox.kept or None
-        _live.discard(self)
+        live.writers.discard(self)
 
     def aggregates(self) -> Aggregates:
         """Return the aggregates of every row of metrics that the run has: also of those that wait in the journal.
@@ -269,6 +267,11 @@ class Writer:
     def away_since(self) -> float | None:
         """When the store failed first, on the monotonic clock; None if it is well."""
         return None if self._flusher is None else self._flusher.away_since
+
+    @property
+    def is_open(self) -> bool:
+        """Whether rows come into the store, or will once it is back; not after an opening anew that failed."""
+        return self._delivery.term is not None or self._late is not None
 
     @property
     def rows_waiting(self) -> int:

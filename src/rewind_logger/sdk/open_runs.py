@@ -85,7 +85,7 @@ def _watch_process() -> None:
 
 def _end() -> None:
     """Finish what is open, once nobody can log to it any more."""
-    if not _others_work():
+    if not _others_work() or _calls_no_atexit():
         _finish_all()
         return
     # Python calls this before it waits for them, and `atexit` after that. They are not waited for here: one may wait
@@ -105,6 +105,13 @@ def _others_work() -> bool:
         not (thread.daemon or thread in mine or _is_idle(frames.get(thread.ident or 0)))
         for thread in threading.enumerate()
     )
+
+
+def _calls_no_atexit() -> bool:
+    """Say whether this is a process of `multiprocessing` that ends by `os._exit`, and so with this very call."""
+    processes = sys.modules.get("multiprocessing.process")
+    started = None if processes is None else getattr(processes.current_process(), "_start_method", None)
+    return started in ("fork", "forkserver")
 
 
 def _is_idle(frame: FrameType | None) -> bool:

@@ -417,6 +417,9 @@ class Run(LogsArtifacts, Summarized, Advising, Handle):
                     return None
         except (RewindError, OSError) as error:  # whatever it is, training has ended well
             return str(error)
+        if not self._writer.is_open:
+            unopened = f"Run {self._ref} could not be opened anew: what was logged since is not in {self._storage.url}."
+            return unopened if self._writer.waiting else None
         if time.monotonic() < deadline:
             return f"Not everything is in {self._storage.url}: a signal's handler cannot wait for what it interrupted."
         self._outlasted = self._writer.away_since
