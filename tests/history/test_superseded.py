@@ -163,10 +163,8 @@ def test_a_sync_that_is_killed_and_finds_less_the_next_time_is_what_verify_expec
         race(number)
 
 
-def test_a_fork_has_what_its_writer_had_stored_though_who_takes_the_run_over_has_only_claimed_it(
-    tmp_path: Path,
-) -> None:
-    """Found by the model check: no base says yet where the writer's term ends, and it was taken for empty."""
+def test_no_fork_is_made_while_who_takes_the_run_over_has_only_claimed_it(tmp_path: Path) -> None:
+    """No base says yet where the writer's term ends: the rows may still come into the run, as they do then."""
 
     def race(number: int | None) -> str:
         store = MemoryStorage(f"memory://claimed-{number}")
@@ -182,16 +180,13 @@ def test_a_fork_has_what_its_writer_had_stored_though_who_takes_the_run_over_has
         done = only(sync_store(faulty, as_fork=True))
         if number is None:
             return str(faulty._number)
-        if done.what == "forked":
-            assert_has(store, done.fork, line(range(6)))
-        elif done.what == "brought in":
-            assert_has(store, RUN, line(range(6)))
-        else:
-            assert waiting(machine) == [4, 5]
+        assert done.what == "brought in" or waiting(machine) == [4, 5]
+        end(opened(machine))
+        assert_has(store, RUN, line(range(6)))
         return done.what
 
     done = [race(number) for number in range(int(race(None)))]
-    assert {"forked", "waiting"} == set(done), "who made that claim lives, and may be opening the run"
+    assert {"waiting"} <= set(done) <= {"waiting", "brought in"}, "who made that claim lives, and may be opening it"
 
 
 def test_a_fork_of_rows_whose_revision_was_removed_begins_with_the_first_flush_that_is_left(

@@ -9,17 +9,24 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rewind_logger.errors import FencedError, TransientStorageError
-from rewind_logger.history import recovery
+from rewind_logger.format.documents import Base
+from rewind_logger.format.names import RunPaths
+from rewind_logger.history import claims, recovery
+from rewind_logger.history.journals import locks
+from rewind_logger.history.opening import new_claim
+from rewind_logger.history.remove import remove_run
 from rewind_logger.history.sync import sync_store
 from rewind_logger.history.verify import verify
 from rewind_logger.history.writer import Writer
 from rewind_logger.storage.base import Storage
+from rewind_logger.storage.descriptor import open_file
 from rewind_logger.storage.faults import FaultyStorage, Request
 from rewind_logger.storage.memory import MemoryStorage
 from rewind_logger.types import RunRef
@@ -30,6 +37,8 @@ from tests.history.synced import logged
 
 Leave = Callable[[Machine], Writer]
 On = Callable[[str, Callable[[], object]], object]
+
+PATHS = RunPaths(RUN)
 
 
 def left_behind(here: Machine) -> Writer:
@@ -120,6 +129,43 @@ def test_no_sync_stops_who_is_in_the_midst_of_opening_the_run_elsewhere(leave: L
         assert found[-1:] == line([begun], turn=1)
         assert found[:-1] == line(range(6)) or journals(race.here), f"request {number}: rows are nowhere"
         end(writer)
+
+
+@LEFT
+def test_an_opening_has_what_was_left_though_another_claims_the_run_in_any_moment_of_it_and_is_killed(
+    leave: Leave, tmp_path: Path, on: On
+) -> None:
+    for number in range(requests_of(Race(tmp_path, leave).here, opened)):
+        race = Race(tmp_path, leave)
+
+        def claim(store: Storage = race.store) -> None:
+            claims.fence(store, PATHS, new_claim("f00d", "opened", ""), claims.count(store, PATHS))
+
+        try:
+            writer = opened(at(race.here, number, functools.partial(on, "there", claim)))
+        except FencedError:  # once it had claimed the run itself
+            writer = opened(race.here)
+        count("takeovers")
+        assert read(race.store) == line(range(6)), f"request {number}"
+        end(writer)
+
+
+def test_a_run_that_is_removed_while_it_is_begun_with_what_was_left_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race = Race(tmp_path, before_any_opening)
+
+    def then_remove(*arguments: Any) -> Base | None:
+        base = begin_with(*arguments)
+        remove_run(race.store, RUN, dry_run=False)
+        return base
+
+    begin_with = recovery.begin_with
+    monkeypatch.setattr(recovery, "begin_with", then_remove)
+    writer = opened(race.here)
+    assert writer.next_step == 0
+    assert journals(race.here), "its rows are kept"
+    end(writer)
 
 
 def test_no_fork_stops_who_opens_its_parent_in_any_moment_of_it(tmp_path: Path, on: On) -> None:
@@ -235,6 +281,37 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_not_called_damaged(
     assert read(memory) == line(range(12))
     assert not caplog.records
     assert not journals(machine)
+
+
+@pytest.mark.parametrize("where", ["of the run", "of a journal", "of its lock"])
+def test_what_cannot_be_looked_for_for_want_of_descriptors_is_not_taken_for_gone(
+    where: str, machine: Machine, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(logged(machine, range(3), range(3, 6)))
+    [journal] = journals(machine)
+    iterdir = Path.iterdir
+    refused = {"of the run": journal.parent, "of a journal": journal, "of its lock": journal / "journal.json"}[where]
+
+    def refuse(path: Path) -> None:
+        nonlocal refused
+        if path == refused:
+            refused = Path()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def list_unless_refused(path: Path) -> Iterator[Path]:
+        refuse(path)
+        return iterdir(path)
+
+    def open_unless_refused(path: Path, flags: int) -> int:
+        refuse(path)
+        return open_file(path, flags)
+
+    monkeypatch.setattr(Path, "iterdir", list_unless_refused)
+    monkeypatch.setattr(locks, "open_file", open_unless_refused)
+    with pytest.raises(TransientStorageError, match="cannot be read now"):
+        opened(machine)
+    end(opened(machine))
+    assert read(memory) == line(range(6))
 
 
 def test_what_was_brought_in_of_a_damaged_journal_is_not_brought_in_again(

@@ -104,8 +104,10 @@ def _recover(
     if life.head is None:
         # What has no steps was logged before the run is first opened, and belongs to that opening.
         can_begin = begin and one.has_steps() and not claims.was_removed(storage, run, one.claimed)
-        if not can_begin or was_to_be_a_fork(storage, run, life) or begin_with(storage, run, life, one) is None:
+        if not can_begin or was_to_be_a_fork(storage, run, life):
             return Recovered("unsettled", 0)
+        if begin_with(storage, run, life, one) is None:
+            return Recovered("overtaken", 0)
         life = claims.now(storage, run)
     if not opening and not (is_last_writers(one, life.head) and is_over(storage, run, life, one, held, roots)):
         return Recovered("unsettled", 0)
@@ -130,7 +132,8 @@ def recover_one(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Re
 
     Whoever opens the run after one has looked keeps it: the rows come in under the very next claim, or not at all.
     """
-    assert life.head is not None
+    if life.head is None:  # it was removed
+        return Recovered("unsettled", 0)
     state, rows = look(storage, run, life.head, one)
     if state == "empty" and claims.count(storage, RunPaths(run)) > life.head.number + 1:
         # Who made that claim may have looked before the last rows came, and seal the term without them.
@@ -203,7 +206,7 @@ def _replay(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Litera
         for batch in missing(one.batches(recovery.start), recovery.first):
             term.flush({s: flush - recovery.first.get(s, 0) for s, flush in batch.flushes.items()}, batch.rows)
     except FencedError:
-        return "kept"  # somebody took the run over meanwhile, and goes on without the rest
+        return "overtaken"  # by somebody who goes on without the rest; or was killed before that
     return "brought in"
 
 

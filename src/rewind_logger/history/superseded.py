@@ -110,7 +110,7 @@ def _shown(storage: Storage, run: RunRef, base: Base, one: Abandoned) -> tuple[V
     except RunNotFoundError:
         return None
     folder = RunPaths(run).term(base.number, base.nonce)
-    if kept.folder == folder:  # with which its revision ends, or who takes the run over has no base yet
+    if kept.folder == folder:  # with which its revision ends
         return kept, recovery.after(kept.entries[-1].sealed)
     later = list(_later(storage, run, existing, base.number))
     for sealed, heirs in _ends(later, folder):

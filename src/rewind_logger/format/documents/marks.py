@@ -221,7 +221,7 @@ def _own_run(fields: Mapping[str, Any], place: Callable[[RunPaths], str], path: 
 
 def _within_run(folder: str) -> str:
     """Write the folder of a term such that the run may be moved as a whole."""
-    return f"./t/{folder.partition('/t/')[2]}"
+    return f"./t/{folder.rpartition('/t/')[2]}"
 
 
 def _state(value: object) -> str:

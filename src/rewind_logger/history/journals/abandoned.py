@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewind_logger.errors import CorruptError, FormatVersionError, TransientStorageError
+from rewind_logger.errors import CorruptError, FormatVersionError, StorageError, TransientStorageError
 from rewind_logger.format.version import check_version
 from rewind_logger.history.journals import locks, place
 from rewind_logger.history.journals.part import PASSING, Batch, parse_part
@@ -67,7 +67,7 @@ class Abandoned:
             try:
                 batch = parse_part(start, *[path.read_bytes() for path in paths], steps_given=self._steps_given())
             except (CorruptError, OSError) as error:
-                _raise_if_passing(error, paths)
+                _raise_if_passing(error, paths[0])
                 self._say_damaged(paths, f"its rows are left out. {error}")
             else:
                 if batch.damaged:
@@ -110,7 +110,7 @@ class Abandoned:
                 try:
                     batch = parse_part(0, *[path.read_bytes() for path in paths])
                 except (CorruptError, OSError) as error:
-                    _raise_if_passing(error, paths)
+                    _raise_if_passing(error, paths[0])
                     continue
                 self._given = batch.steps_given
                 if batch.steps_given or not batch.unopened:
@@ -127,7 +127,11 @@ class Abandoned:
 
     def _files(self) -> Iterator[Path]:
         for folder in self.folders:
-            yield from place.files(folder)
+            try:
+                yield from place.files(folder)
+            except OSError as error:
+                _raise_if_passing(error, folder)
+                raise StorageError(f"The journal {folder} cannot be read: {error}") from error
 
     def _say_damaged(self, paths: list[Path], what: str) -> None:
         if self.damaged.isdisjoint(paths):
@@ -135,10 +139,10 @@ class Abandoned:
         self.damaged.update(paths)
 
 
-def _raise_if_passing(error: Exception, paths: list[Path]) -> None:
+def _raise_if_passing(error: Exception, path: Path) -> None:
     """Do not take what is wrong with the process for what is wrong with a file."""
     if isinstance(error, OSError) and error.errno in PASSING:
-        raise TransientStorageError(f"The journal part {paths[0]} cannot be read now: {error}") from error
+        raise TransientStorageError(f"The journal in {path} cannot be read now: {error}") from error
 
 
 @contextlib.contextmanager
@@ -148,6 +152,9 @@ def abandoned(*roots: Path | None, wait_s: float = 0.0) -> Iterator[list[Abandon
     Args:
         roots: The folders that they may be in; one journal may be in several.
         wait_s: How many seconds to wait at most for others who have locked one as this does.
+
+    Raises:
+        TransientStorageError: If one cannot be looked into now, but may be later.
     """
     deadline = time.monotonic() + wait_s
     held: list[tuple[int, Path]] = []
@@ -173,7 +180,8 @@ def abandoned(*roots: Path | None, wait_s: float = 0.0) -> Iterator[list[Abandon
                     continue
                 created_ns = os.fstat(fd).st_mtime_ns
                 claims = [match for path in folder.iterdir() if (match := CLAIMED.fullmatch(path.name))]
-            except OSError:  # no journal, or one that its writer is just removing
+            except OSError as error:  # no journal, or one that its writer is just removing
+                _raise_if_passing(error, folder)
                 continue
             first = created[folder.name] = min(created_ns, created.get(folder.name, created_ns))
             one = found.setdefault(
@@ -209,10 +217,17 @@ def _acquire(owner: Path, deadline: float) -> int | None:
 
 
 def folders(root: Path | None) -> list[Path]:
-    """Return what lies in a folder, links aside, as far as it can be looked into."""
+    """Return what lies in a folder, links aside, as far as it can be looked into.
+
+    Raises:
+        TransientStorageError: If it cannot be now, but may be later.
+    """
+    if root is None:
+        return []
     try:
-        return sorted(path for path in root.iterdir() if not path.is_symlink()) if root is not None else []
-    except OSError:
+        return sorted(path for path in root.iterdir() if not path.is_symlink())
+    except OSError as error:
+        _raise_if_passing(error, root)
         return []
 
 

@@ -8,6 +8,7 @@ A journal is a folder named by the nonce of its writer:
 {nonce}/{i:09d}.part        the rows of one flush batch, as frames; the first frame says which flushes they become
 {nonce}/{SHA-256}.blob      bytes that rows refer to, until they are in the store as a blob
 {nonce}/noted               somebody was told that these rows are kept
+{nonce}/recovering          somebody who is not its writer has it locked, and brings it in
 ```
 
 One `os.write` a row and a file a blob, no fsync: what was written survives the process, not the power supply.
