@@ -71,6 +71,47 @@ def test_one_that_is_saved_by_hand_is_known_by_its_path_once_it_was_loaded(store
     assert [one.path for one in open_store(store).run("p/a").checkpoints] == [str(path)]
 
 
+def test_one_that_is_saved_when_the_run_is_finished_takes_it_from_nobody(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is resumed where it stands, like any other."""
+    path = tmp_path / "final.ckpt"
+    fit(logger(store), tmp_path, steps=8)
+    mine = logger(store)
+    made = fit(mine, tmp_path, steps=5, log_every_n_steps=2)
+    mine.experiment.finish()
+    with init(dir=store, project="p", id="a", console=False, system_metrics=False) as other:
+        other.log({"x": 1})
+        capsys.readouterr()
+        made.save_checkpoint(path)
+        other.log({"x": 2})
+        assert other.flush(), "it still owns the run"
+        assert capsys.readouterr().err == ""
+    fit(logger(store), tmp_path, steps=7, ckpt_path=path)
+    assert list(column(store, "p/a").items())[8:] == [(9, 1), (11, 3), (13, 5), (14, 6)]
+    assert [one.cut for one in open_store(store).run("p/a").revisions] == [None, 13]
+    assert "not in the store" not in capsys.readouterr().err
+
+
+class SavesAtTheStart(Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+def test_one_that_a_callback_before_ours_saves_when_training_starts(store: str, tmp_path: Path) -> None:
+    path = tmp_path / "start.ckpt"
+    mine = logger(store)
+    fit(mine, tmp_path, steps=8)
+    fit(mine, tmp_path, SavesAtTheStart(path), steps=3)
+    assert [one.next_step for one in open_store(store).run("p/a").checkpoints] == [8]
+    fit(logger(store), tmp_path, steps=2, ckpt_path=path)
+    assert list(column(store, "p/a").values()) == [*range(8), 0, 1]
+    assert [one.cut for one in open_store(store).run("p/a").revisions] == [None, 8]
+
+
 def test_one_that_an_exception_saves(store: str, tmp_path: Path) -> None:
     with pytest.raises(Dies):
         fit(logger(store), tmp_path, OnExceptionCheckpoint(tmp_path), DiesAt(6))

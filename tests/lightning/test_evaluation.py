@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,36 @@ def test_what_an_evaluation_cannot_keep_is_said_once(store: str, tmp_path: Path)
     assert "Log them to a run of their own, with rewind_logger.init(project='p')" in said
     run = open_store(store).run("p/a")
     assert (run.config, run.tags, list(run.artifacts)) == ({}, (), [])
+
+
+def evaluates_after_a_fit(store: str, folder: Path) -> None:
+    """A user's script, whose run is finished by then."""
+    mine = logger(store)
+    made = fit(mine, folder, steps=4)
+    mine.experiment.finish()
+    made.test(Model(), verbose=False)
+    mine.experiment.log({"by hand": 2.0})
+
+
+def test_what_is_logged_after_an_evaluation_that_follows_a_finished_fit_is_part_of_it(
+    store: str, tmp_path: Path
+) -> None:
+    ended = processes.run(tmp_path, evaluates_after_a_fit, store, tmp_path)
+    assert ended.code == 0, ended.stderr
+    (evaluation,) = open_store(store).run("p/a").evaluations
+    assert (evaluation.next_step, evaluation.summary["by hand"]) == (4, 2.0)
+
+
+def test_a_logger_that_has_evaluated_is_let_go_after_its_fit(store: str, tmp_path: Path) -> None:
+    mine = logger(store)
+    made = trainer(tmp_path, mine, max_steps=2, limit_val_batches=1)
+    made.validate(Model(), verbose=False)
+    made.fit(Model())
+    mine.experiment.finish()
+    known = weakref.ref(mine)
+    del made, mine
+    gc.collect()
+    assert known() is None, "a process may have thousands"
 
 
 class Fails(Model):

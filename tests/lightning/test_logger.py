@@ -264,8 +264,9 @@ def test_a_run_that_is_opened_by_hand_within_a_fit_goes_on(store: str, tmp_path:
     assert list(column(store, "p/a").values()) == list(range(14)), "its checkpoints stand where it went on"
 
 
-@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_train_start", "on_train_end", "on_fit_end", "teardown"])
-def test_a_run_that_is_finished_in_any_hook(store: str, tmp_path: Path, hook: str) -> None:
+def finishes(hook: str) -> Callback:
+    """A callback that finishes the run in this hook."""
+
     class Finishes(Callback):
         pass
 
@@ -274,9 +275,35 @@ def test_a_run_that_is_finished_in_any_hook(store: str, tmp_path: Path, hook: st
         trainer.logger.experiment.finish()
 
     setattr(Finishes, hook, finish)
-    fit(logger(store), tmp_path, Finishes(), every(4), steps=9)
+    return Finishes()
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_train_start", "on_train_end", "on_fit_end", "teardown"])
+def test_a_run_that_is_finished_in_any_hook(store: str, tmp_path: Path, hook: str) -> None:
+    fit(logger(store), tmp_path, finishes(hook), every(4), steps=9)
     assert column(store, "p/a") == exact(9)
     assert open_store(store).run("p/a").state == "finished"
+
+
+def test_a_resumed_run_that_is_finished_in_the_last_hook_is_not_rewound_by_the_next_fit(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(logger(store), tmp_path, every(4), steps=4)
+    mine = logger(store)
+    fit(mine, tmp_path, finishes("on_train_end"), steps=7, ckpt_path=checkpoint(store, "p/a", 4))
+    fit(mine, tmp_path, steps=2)
+    assert list(column(store, "p/a").values()) == [*range(7), 0, 1]
+    assert "training begins anew in run p/a, which has 7 steps" in capsys.readouterr().err
+
+
+def test_nothing_is_left_in_a_journal_where_the_run_is_finished_in_the_last_hook(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That the last checkpoint has all its rows is said after the hook."""
+    mine = logger(store)
+    fit(mine, tmp_path, every(4), finishes("on_train_end"), steps=4)
+    mine.experiment.finish()
+    assert "was not opened" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

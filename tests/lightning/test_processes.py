@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch.callbacks import LearningRateFinder, OnExceptionCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from rewind_logger import RewindLogger, open_store
@@ -39,6 +39,22 @@ def test_beside_another_logger_and_another_of_ours(store: str, tmp_path: Path) -
     fit([logger(store, "twin")], tmp_path, steps=7, ckpt_path=path)
     assert column(store, "p/twin") == exact(7)
     assert column(store, "p/a") == exact(12)
+
+
+def test_each_of_two_of_ours_looks_at_its_own_mark(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loggers() -> list[Any]:
+        return [logger(store), logger(store, "b")]
+
+    path = tmp_path / "both.ckpt"
+    fit(loggers(), tmp_path, steps=7, log_every_n_steps=5).save_checkpoint(path)
+    capsys.readouterr()
+    fit(loggers(), tmp_path, steps=12, ckpt_path=path, log_every_n_steps=5)
+    assert "not in the store" not in capsys.readouterr().err, "no row is missing before the checkpoint in either"
+    for run in ("p/a", "p/b"):
+        assert list(column(store, run)) == [4, 9]
+        assert [one.path for one in open_store(store).run(run).checkpoints] == [str(path)]
 
 
 SCRIPT = """
@@ -118,6 +134,18 @@ def test_two_processes_of_ddp(store: str, tmp_path: Path) -> None:
     claims = len(list(Path(store, run.path, "m").iterdir()))
     assert claims == 2, "only rank 0 opened the run"
     assert said.count(f"run {run.path} in {store} is new.") == 1
+
+
+def finds_a_rate(store: str, folder: Path) -> None:
+    finder = LearningRateFinder(num_training_steps=5, early_stop_threshold=None)
+    fit(logger(store), folder, finder, steps=4, strategy="ddp_fork", devices=2)
+
+
+def test_the_tuner_in_two_processes(store: str, tmp_path: Path) -> None:
+    """What it loads again is a resume on neither rank: they would wait for one another."""
+    ended = processes.run(tmp_path, finds_a_rate, store, tmp_path)
+    assert ended.code == 0, ended.stderr
+    assert list(column(store, "p/a")) == list(range(4))
 
 
 @pytest.mark.exhaustive

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from rewind_logger.sdk import run as run_module
 from rewind_logger.storage import open_storage
 from rewind_logger.storage.faults import Fault, FaultyStorage, Request
 from tests.disks import Disk, disk
-from tests.lightning.small import Model, checkpoint, column, every, exact, fit, logger, trainer
+from tests.lightning import processes
+from tests.lightning.small import DiesAt, Model, checkpoint, column, every, exact, fit, logger, trainer
 
 
 class Away(Callback):
@@ -233,6 +235,76 @@ def test_away_at_the_start_of_a_resume(store: str, tmp_path: Path) -> None:
     assert column(store, "p/a") == exact(10)
     assert [one.cut for one in open_store(store).run("p/a").revisions] == [None, 5]
     assert open_store(store).run("p/a").config == {"lr": 0.5}
+
+
+def test_away_at_the_start_of_a_resume_of_two_loggers_at_different_steps(store: str, tmp_path: Path) -> None:
+    """Each counts from its own place."""
+    fit(logger(store, "b"), tmp_path, steps=8)
+    path = tmp_path / "both.ckpt"
+    fit([logger(store), logger(store, "b")], tmp_path, steps=5).save_checkpoint(path)
+    away = Away(until=8)
+    fit([logger(store), away.of(logger(store, "b"), store)], tmp_path, away, steps=10, ckpt_path=path)
+    assert column(store, "p/a") == exact(10)
+    assert list(column(store, "p/b")) == list(range(18))
+    assert list(column(store, "p/b").values())[8:] == list(range(10))
+
+
+@pytest.mark.parametrize("until", [3, 100])
+def test_a_checkpoint_that_is_saved_when_a_run_is_finished_whose_store_was_away(
+    until: int, store: str, tmp_path: Path
+) -> None:
+    """At the start, or to the end: then its rows wait in the journal of the run."""
+    fit(logger(store), tmp_path, steps=8)
+    away = Away(until=until)
+    mine = away.of(logger(store), store)
+    with nobody_waits() if until == 100 else contextlib.nullcontext():
+        made = fit(mine, tmp_path, away, steps=8)
+        mine.experiment.finish()
+    made.save_checkpoint(tmp_path / "final.ckpt")
+    goes_on_from(store, tmp_path, tmp_path / "final.ckpt", steps=10)
+
+
+def test_a_run_whose_store_was_away_at_the_start_may_be_finished_within_the_fit(store: str, tmp_path: Path) -> None:
+    fit(logger(store), tmp_path, steps=8)
+    away = Away(until=3)
+    fit(away.of(logger(store), store), tmp_path, away, Finishes(6), every(4), steps=12, log_every_n_steps=4)
+    assert list(column(store, "p/a").items())[8:] == [(11, 3), (15, 7), (19, 11)]
+
+
+class Finishes(Callback):
+    """Finishes the run after a step of which nothing is logged."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            assert isinstance(trainer.logger, RewindLogger)
+            trainer.logger.experiment.finish()
+
+
+def trains_without_its_store(store: str, folder: Path) -> None:
+    away = Away(until=100)
+    with mock.patch.object(fit_module, "CHECKPOINT_WAIT_S", 0.02):
+        mine = away.of(logger(store), store)
+        fit(mine, folder, away, every(5, dirpath=folder / "saved"), DiesAt(7, "SIGKILL"), steps=8)
+
+
+def test_an_evaluation_of_a_checkpoint_whose_run_was_never_opened_takes_the_run_from_nobody(
+    store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fit would bring in the rows that wait in the journal of the process that saved it."""
+    with init(dir=store, project="p", id="a", console=False, system_metrics=False) as run:
+        run.log({"x": 1})
+        run.flush()
+        assert processes.run(tmp_path, trains_without_its_store, store, tmp_path).code == -signal.SIGKILL
+        path = tmp_path / "saved" / "step=5.ckpt"
+        trainer(tmp_path, logger(store)).test(Model(), ckpt_path=path, verbose=False)
+        run.log({"x": 2})
+        assert run.flush(), "it still owns the run"
+    assert "Where the evaluated checkpoint stands is not known" in caplog.text
+    assert column(store, "p/a", "x") == {0: 1, 1: 2}
+    assert len(open_store(store).run("p/a").evaluations) == 1
 
 
 def test_away_in_the_middle(

@@ -26,9 +26,12 @@ class RewindCallback(Callback):
     def __init__(self) -> None:
         super().__init__()
         self._unplaced: list[Any] = []  # ModelCheckpoints whose folder follows the logger
+        self._tuned = False  # whether the tuner, whose callbacks come first of all, is through
+        self._kept = False  # whether it keeps the state that it will put back
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Attach the loggers, under the id that rank 0 has for each."""
+        self._tuned = self._kept = False
         if self._is_second(trainer):
             return
         # Ours comes before that of the ModelCheckpoints, which then fix their folders.
@@ -43,7 +46,7 @@ class RewindCallback(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell the loggers what is loaded."""
-        if self._is_second(trainer) or _is_of_tuner(checkpoint):
+        if self._is_second(trainer) or self._kept:
             return
         loaded = Loaded.of(checkpoint, os.fspath(trainer.ckpt_path) if trainer.ckpt_path else None)
         for logger in _ours(trainer):
@@ -51,6 +54,10 @@ class RewindCallback(Callback):
                 self._load(trainer, logger, loaded)
             elif logger._attachment is not None:
                 logger._attachment.loaded = loaded
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that the tuner has put everything back."""
+        self._tuned, self._kept = True, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the runs."""
@@ -64,12 +71,14 @@ class RewindCallback(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Bring the history before the checkpoint into the store, and mark the checkpoint."""
+        self._kept = not self._tuned
         fits = self._fits(trainer)
+        if self._tuned and trainer.training:
+            for fit in fits:
+                fit.start()  # a callback that comes before ours saves when training starts
         marks = [made for fit in fits if (made := fit.mark()) is not None]
         if marks:
             mark.write(checkpoint, marks)
-        elif fits and not any(fit.started for fit in fits):  # the tuner keeps the state that it will put back
-            checkpoint[_TUNER] = os.getpid()
 
     def _fits(self, trainer: Trainer) -> list[Fit]:
         """Return, on rank 0, the present or last fit of each logger if it is one of this trainer."""
@@ -100,14 +109,6 @@ class RewindCallback(Callback):
                 f"run {run} goes on, but its checkpoints go elsewhere, since ModelCheckpoint follows the trainer's"
                 " first logger: put the RewindLogger first, or give ModelCheckpoint a dirpath."
             )
-
-
-_TUNER = "rewind_logger_tuner"
-"""In a checkpoint that is saved before training begins, the process that saved it, to which it means nothing."""
-
-
-def _is_of_tuner(checkpoint: dict[str, Any]) -> bool:
-    return checkpoint.get(_TUNER) == os.getpid()
 
 
 def _ours(trainer: Trainer) -> list[RewindLogger]:

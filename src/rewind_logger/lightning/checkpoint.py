@@ -21,7 +21,7 @@ from rewind_logger.lightning.marked import is_in, own_store, settled, unsettled
 from rewind_logger.lightning.position import position_of_checkpoint
 from rewind_logger.storage import Storage, open_storage
 from rewind_logger.storage.redact import public_url
-from rewind_logger.types import Position
+from rewind_logger.types import Position, RunRef
 
 MOST_INDEX_BYTES = 1 << 28
 """An index larger than this is not read."""
@@ -44,10 +44,15 @@ class Loaded:
         shown = None if path is None else _shown(path)
         return cls(shown, tuple(mark.read(checkpoint)), position_of_checkpoint(checkpoint))
 
-    @property
-    def position(self) -> int:
-        """The first step that it does not contain, as far as that is known; else 0."""
-        return self.marks[0].next_step if self.marks else self.next_step or 0
+    def in_order(self, run: RunRef, index: int = 0) -> list[Mark]:
+        """Return the marks: that of a run first, else that of the trainer's logger at this place."""
+        order = sorted(enumerate(self.marks), key=lambda one: (one[1].run != run, one[0] != index))
+        return [mark for _, mark in order]
+
+    def position(self, run: RunRef, index: int = 0) -> int:
+        """Return the first step that it does not contain, by the mark that is first in order; 0 if it tells none."""
+        marks = self.in_order(run, index)
+        return marks[0].next_step if marks else self.next_step or 0
 
     def __str__(self) -> str:
         """Return its name, for messages."""

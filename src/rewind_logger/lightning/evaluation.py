@@ -159,7 +159,7 @@ class Evaluation(Attachment):
         wanted, loaded = self._logger._wanted(self._index), self._checkpoint()
         mark = None
         try:
-            loaded = None if loaded is None else settle(wanted, loaded)
+            loaded = None if loaded is None else settle(wanted, loaded, going_on=False)
         except ConfigError as error:  # it is one of the run as it is now: better than of a step that it may not be of
             LOG.warning("Where the evaluated checkpoint stands is not known: %s", error)
             loaded = None if loaded is None else Loaded(loaded.path, (), None)

@@ -55,6 +55,8 @@ class Fit(Attachment):
         self._away_since: float | None = None  # when the run was to be opened
         self._still_away: tuple[object, ...] = ()  # what was said of it last
         self._known: Run | None = None  # that is logged to, from the start on
+        self._journal = ""  # the nonce of its journal
+        self._over = False  # whether the fit has ended
         self._listed: set[str] = set()  # the marks that were added to their runs' lists
         self._waited_for: float | None = None  # since when the store was away for which a checkpoint has waited
         self._saves = Saves()
@@ -98,7 +100,7 @@ class Fit(Attachment):
     def start(self) -> None:
         """Open the run: only now is everything restored that a resume restores, and training certain to begin."""
         trainer = self._trainer()
-        if trainer is None:
+        if trainer is None or self.started:
             return
         try:
             self._open()
@@ -108,8 +110,8 @@ class Fit(Attachment):
         with self._run._lock:  # the run may be opened at any moment, by another thread
             self._late = self._run._counting
             self._clock = FitClock(self._position())
+            self._know(self._run)
             self._release(self._now(self._clock, trainer))
-        self._known = self._run
 
     def start_batch(self) -> None:
         """Note that a batch begins; the rows of the step before are all logged."""
@@ -148,6 +150,9 @@ class Fit(Attachment):
         trainer = self._trainer()
         if self._clock is None or trainer is None:
             return None
+        if self._was_finished:
+            assert self._known is not None
+            return self._saves.mark_unopened(self._known, self._journal, self._placed(self._clock.next_step(trainer)))
         otherwise = "A checkpoint is saved before its history is in the store"
         if self._run._counting:
             self.flush(otherwise)  # which opens the run
@@ -156,7 +161,7 @@ class Fit(Attachment):
         with self._run._lock:
             next_step = self._placed(self._clock.next_step(trainer))
             if not self._is_open:
-                return self._saves.mark_unopened(self._run, next_step)
+                return self._saves.mark_unopened(self._run, self._run._writer._begin_outbox().nonce, next_step)
             mark = self._saves.mark(self._run, trainer, next_step)
         self.flush(otherwise)
         return mark
@@ -180,14 +185,15 @@ class Fit(Attachment):
         """Keep where the fit ended: the next one goes on there."""
         trainer = self._trainer()
         if self._clock is not None and trainer is not None:
-            is_open = self._retry()
+            self._retry()
+            self._saves.settle(self._run)
             if self._run._writer.waiting:
                 self._follow(again=True)
-            self._saves.settle(self._run)
             with self._run._lock:
                 self._logger._next_step = self._placed(self._clock.next_step(trainer))
                 self._logger._counted = self._run._counting
-            self._logger._unopened = None if is_open or self._late else self.loaded
+            self._logger._unopened = None if self._open_since_start else self.loaded
+            self._over = True
         elif self._run._opened is not None:
             self._release(self._run.step)
 
@@ -217,12 +223,17 @@ class Fit(Attachment):
         """Whether the run is open for this fit, and its store not away since the start."""
         return self._open_since_start and self._run._opened is not None and not self._run._counting
 
+    @property
+    def _was_finished(self) -> bool:
+        """Whether the fit is over and its run was finished, which may be another process's by now."""
+        return self._over and self._run is not self._known and self._run._opened is None
+
     def _decide(self) -> Decision:
         """Decide how the run is to be opened; the errors are those of `settle` and `decide`."""
         wanted = self._logger._wanted(self._index)
         if self.loaded is not None:
             self._listed = {mark.nonce for mark in self.loaded.marks if mark.opened}
-            self.loaded = settle(wanted, self.loaded)
+            self.loaded = settle(wanted, self.loaded, going_on=True)
         return decide(wanted, self.loaded)
 
     def _open(self) -> None:
@@ -242,7 +253,7 @@ class Fit(Attachment):
             self._held_config = {}
             start = opened.start
             if decision.request.at is None and self.loaded is not None:  # the run is without the checkpoint's history
-                start = max(start, self.loaded.position)
+                start = max(start, self.loaded.position(logger._ref, self._index))
             reached = logger._reached
             if reached is not None and (self._carried or (decision.request.at is None and self.loaded is None)):
                 start = max(start, reached)  # which an earlier fit came to
@@ -252,10 +263,11 @@ class Fit(Attachment):
             if self.loaded is None:
                 self._say_begins_anew(opened)
             else:
-                self._look_at(self.loaded, opened.start)
+                self._look_at(self.loaded, decision.mark, opened.start)
         else:
             self._run._writer.go_on()
         self._open_since_start = True
+        logger._unattended.arrive()
 
     def _bring_in(self) -> None:
         """Bring in what earlier fits logged while the store was away: it comes before what is loaded now.
@@ -290,8 +302,8 @@ class Fit(Attachment):
             "Run %s could not be opened: %s Training goes on, and its rows wait in the journal.", logger._ref, error
         )
 
-    def _retry(self) -> bool:
-        """Open the run if the store was away at the start; return whether it is open."""
+    def _retry(self) -> None:
+        """Open the run if the store was away at the start."""
         if self._late and not self._arrived and self._is_open:
             self._arrived = True
             self._say_begins_anew(self._run._is_open())
@@ -307,7 +319,6 @@ class Fit(Attachment):
             else:
                 away = duration(time.monotonic() - (self._away_since or time.monotonic()))
                 LOG.warning("Run %s was opened after %s: what waited comes into its store.", self._run._ref, away)
-        return self._is_open
 
     def _follow(self, *, again: bool = False) -> None:
         """Open the run anew, to go on at its end, if somebody has finished it within the fit.
@@ -316,16 +327,16 @@ class Fit(Attachment):
             again: Whether to try it once more if the store was away then.
         """
         run, known, trainer, clock = self._run, self._known, self._trainer(), self._clock
-        if known is None or clock is None or trainer is None or not self._open_since_start:
+        if known is None or clock is None or trainer is None or not self._open_since_start or self._over:
             return
         if run is known and (run._opened is not None or not again):
             return
         step = clock.next_step(trainer)
         if run is not known:
-            placed = known._place(step) if self._late and not known._counting else step
-            assert placed is not None
+            placed = self._placed(step)
             clock.lift(0, placed - step)
-            self._known, self._late, step = run, False, placed
+            self._know(run)
+            self._late, step = False, placed
             notice.say(f"run {run._ref} was finished within the fit, which goes on with it.")
         try:
             opened = run._open(OpenRequest(reason="finished within a fit"))
@@ -334,6 +345,10 @@ class Fit(Attachment):
         else:
             # Somebody else may have logged steps meanwhile; rows of the present one then come behind these too.
             clock.lift(opened.start, opened.start - clock.now(trainer) if opened.start > step else 0)
+
+    def _know(self, run: Run) -> None:
+        """Note which run is logged to, and in which journal, which is not known any more when the run is finished."""
+        self._known, self._journal = run, run._writer._begin_outbox().nonce
 
     def _check_is_new(self, run: RunRef) -> None:
         """Refuse a run that has rows, but not those before what was loaded: what was logged meanwhile fits nowhere."""
@@ -376,14 +391,15 @@ class Fit(Attachment):
 
     def _placed(self, clock: int) -> int:
         """Return a step of the fit as one of the run, as far as it is known where that goes on."""
-        placed = self._run._place(clock) if self._late and not self._run._counting else clock
+        known = self._known
+        placed = known._place(clock) if known is not None and self._late and not known._counting else clock
         assert placed is not None
         return placed
 
     def _position(self) -> int:
         """Return the clock at which the fit begins."""
         if not self._open_since_start and self.loaded is not None and not self._carried:
-            return self.loaded.position
+            return self.loaded.position(self._logger._ref, self._index)
         known = self._logger._reached
         return self._run.step if known is None else known
 
@@ -394,10 +410,9 @@ class Fit(Attachment):
         self._run.config.update(self._held_config)
         self._held_rows, self._held_config = [], {}
 
-    def _look_at(self, loaded: Loaded, start: int) -> None:
+    def _look_at(self, loaded: Loaded, mark: Mark | None, start: int) -> None:
         """Note where the checkpoint lies with which the run goes on, and what is missing before it."""
-        mark = next((mark for mark in loaded.marks if mark.next_step == start), None)
-        if mark is None:
+        if mark is None or mark.next_step != start:
             return
         if loaded.path is not None:
             self._saves.loaded(self._run, mark, loaded.path)

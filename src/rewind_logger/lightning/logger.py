@@ -270,7 +270,7 @@ class RewindLogger(Logger, LogsMedia):
             self._attachment = self._fit = Fit(self, trainer, index)
             return
         made = self._attachment = Evaluation(self, trainer, index, stage, outer=self._attachment)
-        if self._fit is None:
+        if self._fit is None or (made.outer is None and self._active_run()._opened is None):
             self._unattended.attend(made)
 
     def _active_run(self) -> Run:

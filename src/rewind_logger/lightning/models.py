@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,18 +82,18 @@ class Models:
             for path in (saver.best_model_path, *getattr(saver, "best_k_models", ()), saver.last_model_path):
                 if not path or path in self._logged:
                     continue
-                save = self._found(os.fspath(path), saver, run._storage.options_for(path))
+                save = self._found(run, os.fspath(path), saver)
                 if save is not None:
                     kept.setdefault(save.next_step, save)
             for _, save in sorted(kept.items()):
                 self._guarded(save.path, partial(self._log, run, save))
 
-    def _found(self, path: str, saver: Any, options: Mapping[str, Any]) -> _Save | None:
+    def _found(self, run: Run, path: str, saver: Any) -> _Save | None:
         """Return what is known of a checkpoint; of one that an earlier fit saved it says so itself."""
         if path in self._saves:
             return self._saves[path]
         try:
-            position = read_checkpoint(path, options).position
+            position = read_checkpoint(path, run._storage.options_for(path)).position(run._ref)
         except (RewindError, OSError):  # it is gone, or in folders
             return None
         return _Save(path, position, None, saver)

@@ -50,6 +50,8 @@ class Decision:
 
     run: RunRef
     request: OpenRequest
+    mark: Mark | None = None
+    """What the checkpoint says of the place from which it goes on."""
     notes: tuple[str, ...] = ()
     """Sentences for people."""
 
@@ -80,14 +82,20 @@ def decide(wanted: Wanted, loaded: Loaded | None) -> Decision:
     if wanted.on_resume == "fork":
         return _fork(wanted, mark, here, reason)
     if here and (mark.run == wanted.run or not wanted.named):
-        return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason))
+        return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason), mark=mark)
     return _fork_into(wanted, wanted.run, mark, here, reason, loaded)
 
 
-def settle(wanted: Wanted, loaded: Loaded) -> Loaded:
+def settle(wanted: Wanted, loaded: Loaded, *, going_on: bool) -> Loaded:
     """Return a checkpoint whose marks say where it stands, though it was saved while its store was away.
 
-    Its rows may still wait in the journal of a writer that is gone: those of the run that goes on are brought in.
+    Its rows may still wait in the journal of a writer that is gone.
+
+    Args:
+        wanted: What the logger asks for.
+        loaded: The checkpoint.
+        going_on: Whether the run is about to go on from it: then these rows are brought in, which ends the turn of
+            whoever writes the run.
 
     Raises:
         ConfigError: If that is not known of any of its marks.
@@ -97,9 +105,9 @@ def settle(wanted: Wanted, loaded: Loaded) -> Loaded:
         return loaded
     options = wanted.storage_options
     found = [settled(mark, wanted.storage, options) for mark in loaded.marks]
-    goes_on = wanted.fork_from is None and wanted.on_resume == "rewind"
+    going_on = going_on and wanted.fork_from is None and wanted.on_resume == "rewind"
     for index, mark in enumerate(loaded.marks):
-        if found[index] is None and goes_on and (mark.run == wanted.run or not wanted.named):
+        if found[index] is None and going_on and (mark.run == wanted.run or not wanted.named):
             for note in recover(wanted.storage, mark.run, journal_root(wanted.storage, mark.run), begin=True):
                 notice.say(note)
             found[index] = settled(mark, wanted.storage, options)
@@ -123,11 +131,8 @@ def choose(wanted: Wanted, loaded: Loaded) -> tuple[Mark | None, bool]:
     """Choose the mark of a checkpoint that is of the wanted run, and say whether its run lies in the wanted store."""
     if not loaded.marks:
         return None, False
-    by_order = sorted(range(len(loaded.marks)), key=lambda index: index != wanted.index)
-    marks = [loaded.marks[index] for index in by_order]
+    marks = loaded.in_order(wanted.run, wanted.index)
     here = [mark for mark in marks if is_in(mark, wanted.storage)]
-    if wanted.named:
-        here.sort(key=lambda mark: mark.run != wanted.run)
     return (here[0], True) if here else (marks[0], False)
 
 
@@ -153,10 +158,12 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
     if exists and own:
         assert loaded is not None
         mark = next(mark for mark in loaded.marks if mark.run == wanted.run)
-        return Decision(run=wanted.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
+        request = OpenRequest(at=mark.position, reason=f"resumed from {loaded}")
+        return Decision(run=wanted.run, request=request, mark=mark)
     if loaded is None and not source.typed and not exists and wanted.attended:
         raise ConfigError(f"fork_from={asked} is a checkpoint that fit does not load: pass it as ckpt_path to fit too.")
-    if loaded is not None and not any(_stands_at(mark, at) for mark in loaded.marks):
+    stands = None if loaded is None else _mark_at(loaded, at)
+    if loaded is not None and stands is None:
         raise ConfigError(
             f"fork_from={asked} stands at {at}, and fit loads {loaded}, which stands at "
             f"{_standing(loaded)}: give both the same checkpoint."
@@ -166,9 +173,10 @@ def _fork_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Dec
         _check_forked_from(wanted, wanted.run, at, source.storage)
     if exists and loaded is not None and at.next_step is not None:
         start = Position(wanted.run, None, at.next_step)
-        return Decision(run=wanted.run, request=OpenRequest(at=start, reason=f"resumed from {loaded}"))
+        request = OpenRequest(at=start, reason=f"resumed from {loaded}")
+        return Decision(run=wanted.run, request=request, mark=stands)
     request = OpenRequest(at=at, typed=source.typed, reason=reason, source=source.storage)
-    return Decision(run=wanted.run, request=request)
+    return Decision(run=wanted.run, request=request, mark=stands)
 
 
 def _rewind_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> Decision:
@@ -181,13 +189,15 @@ def _rewind_as_asked(wanted: Wanted, source: Source, loaded: Loaded | None) -> D
         )
     reason = f"resume_from {asked}"
     request = OpenRequest(at=at, typed=source.typed, resume="must", reason=reason)
-    if loaded is None or not loaded.marks or any(_stands_at(mark, at) for mark in loaded.marks):
-        return Decision(run=at.run, request=request)
+    stands = None if loaded is None else _mark_at(loaded, at)
+    if loaded is None or not loaded.marks or stands is not None:
+        return Decision(run=at.run, request=request, mark=stands)
     head = resolve(wanted.storage, at.run)
     for mark in loaded.marks:
         later = mark.run == at.run and mark.revision == head.revision and head.record.cut == at.next_step
         if later and at.next_step is not None and mark.next_step >= at.next_step:
-            return Decision(run=at.run, request=OpenRequest(at=mark.position, reason=f"resumed from {loaded}"))
+            request = OpenRequest(at=mark.position, reason=f"resumed from {loaded}")
+            return Decision(run=at.run, request=request, mark=mark)
     raise ConfigError(
         f"resume_from={asked} stands at {at}, and fit loads {loaded}, which stands at "
         f"{_standing(loaded)}: history and model would not agree. Leave out resume_from to rewind to the checkpoint."
@@ -228,7 +238,7 @@ def _fork(wanted: Wanted, mark: Mark, here: bool, reason: str) -> Decision:
     The same command finds the same fork again.
     """
     if here and mark.run == wanted.run and wanted.named and _began_as_fork(wanted.storage, wanted.run):
-        return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason))
+        return Decision(run=mark.run, request=OpenRequest(at=mark.position, reason=reason), mark=mark)
     run = wanted.run
     if not wanted.named or (here and mark.run == wanted.run):
         run = RunRef(wanted.run.project, f"{mark.run_id}-fork-{mark.nonce[:6]}")
@@ -237,7 +247,7 @@ def _fork(wanted: Wanted, mark: Mark, here: bool, reason: str) -> Decision:
 
 def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str, loaded: Loaded | None) -> Decision:
     """Fork from a mark into `run`, or go back to the start of that fork if it exists."""
-    source, notes = None, ()
+    source = None
     if not here:
         source = own_store(mark, wanted.storage, wanted.storage_options)
         if source is None:
@@ -256,8 +266,10 @@ def _fork_into(wanted: Wanted, run: RunRef, mark: Mark, here: bool, reason: str,
                 f"{loaded} is of run {mark.run}, and the logger names {run}, which is another run that exists: give the"
                 f" logger version={mark.run_id!r} to rewind that run, or a new version to fork from it."
             ) from None
-        return Decision(run=run, request=OpenRequest(at=Position(run, None, mark.next_step), reason=reason))
-    return Decision(run=run, request=OpenRequest(at=mark.position, reason=reason, source=source), notes=notes)
+        request = OpenRequest(at=Position(run, None, mark.next_step), reason=reason)
+        return Decision(run=run, request=request, mark=mark)
+    request = OpenRequest(at=mark.position, reason=reason, source=source)
+    return Decision(run=run, request=request, mark=mark)
 
 
 def _began_as_fork(storage: Storage, run: RunRef) -> bool:
@@ -272,6 +284,11 @@ def _check_forked_from(wanted: Wanted, run: RunRef, at: Position, source: Storag
     if found is None or not forking.is_from(found, at, source):
         begun = "is no fork" if found is None else f"was forked from {found.run}@{found.revision}, before {found.cut}"
         raise RunExistsError(f"Run {run} exists and {begun}: it cannot be forked from {at}. Give a new version.")
+
+
+def _mark_at(loaded: Loaded, at: Position) -> Mark | None:
+    """Return the mark that stands at a position."""
+    return next((mark for mark in loaded.marks if _stands_at(mark, at)), None)
 
 
 def _stands_at(mark: Mark, at: Position) -> bool:

@@ -57,11 +57,16 @@ class Saves:
         )
 
     @staticmethod
-    def mark_unopened(run: Run, next_step: int) -> Mark:
-        """Return what a file says of a checkpoint that is saved while the store is away and the run is not open.
+    def mark_unopened(run: Run, journal: str, next_step: int) -> Mark:
+        """Return what a file says of a checkpoint that is saved while the store is away, or when the run is finished.
 
-        The journal has the nonce of the term that is opened later, or that takes the journal over: it tells where the
-        rows up to the checkpoint came. The run's list does not have the checkpoint.
+        The run's list does not have the checkpoint.
+
+        Args:
+            run: The run, which is not open.
+            journal: The nonce of its journal. The term has it that is, or was, opened for that, or that takes it over:
+                it tells where the rows up to the checkpoint came.
+            next_step: The first step that the checkpoint does not contain.
         """
         return Mark(
             nonce=secrets.token_hex(8),
@@ -70,7 +75,7 @@ class Saves:
             run_id=run._ref.id,
             revision=0,
             claim=0,
-            claim_nonce=run._writer._begin_outbox().nonce,
+            claim_nonce=journal,
             next_step=next_step,
             row_pending=False,
             opened=False,

@@ -21,7 +21,7 @@ LOG = logging.getLogger("rewind_logger")
 
 
 _awaiting: set[Unattended] = set()
-"""Those of whose rows it is not known yet whether a fit comes, which then brings them in."""
+"""Those of whose rows it is not known yet whether a fit comes, which then brings them in; kept until it has."""
 
 
 class Unattended:
@@ -64,6 +64,10 @@ class Unattended:
         """See that rows that wait for a fit are not forgotten if the process ends well without one."""
         _awaiting.add(self)
 
+    def arrive(self) -> None:
+        """Note that the run is open, and nothing waits any more."""
+        _awaiting.discard(self)
+
     def watch(self) -> None:
         """Have it said at the end of the process if something is left in the journal of a run that was not opened."""
         if not self._watched:
@@ -100,6 +104,7 @@ class Unattended:
             logger._retarget(decision.run)
             run._drive(False)
             run._open(decision.request)
+            self.arrive()
         except StorageError as error:
             if logger._resume_from is None and logger._fork_from is None:
                 run._drive(False)
