@@ -333,6 +333,22 @@ def test_nothing_goes_where_it_cannot_be_known_what_is_needed(store: Clocked, da
     assert objects(store) == before
 
 
+def test_nothing_goes_where_a_base_is_that_of_another_term(store: Clocked) -> None:
+    """As a restore from a backup may leave it: it would say that what the run is made of now is not needed."""
+    writer = opened(store)
+    flushes(writer, range(9))
+    end(writer)
+    end(rewound(store, 4))
+    store.time += 8 * DAY
+    first, second = (path for path in objects(store) if path.endswith("base.json"))
+    store.put(second, store.read(first))
+    store.time += 8 * DAY
+    before = objects(store)
+    with pytest.raises(CorruptError, match="objects were mixed up"):
+        collect(store, dry_run=False)
+    assert objects(store) == before
+
+
 def test_files_stay_where_a_segment_that_may_name_them_is_damaged(store: Clocked) -> None:
     writer = opened(store)
     writer.append("media", {"picture": '{"type": "text"}'}, 0)

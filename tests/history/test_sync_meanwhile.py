@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from rewind_logger.errors import FencedError, TransientStorageError
-from rewind_logger.format.documents import Base
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims, recovery
 from rewind_logger.history.journals import locks
@@ -155,10 +154,10 @@ def test_a_run_that_is_removed_while_it_is_begun_with_what_was_left_is_begun_ane
 ) -> None:
     race = Race(tmp_path, before_any_opening)
 
-    def then_remove(*arguments: Any) -> Base | None:
-        base = begin_with(*arguments)
+    def then_remove(*arguments: Any) -> bool:
+        begun = begin_with(*arguments)
         remove_run(race.store, RUN, dry_run=False)
-        return base
+        return begun
 
     begin_with = recovery.begin_with
     monkeypatch.setattr(recovery, "begin_with", then_remove)

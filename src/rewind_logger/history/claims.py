@@ -246,8 +246,12 @@ def base_of(storage: Storage, run: RunRef, folder: str) -> Base:
     return _read_base(storage, run, folder, base(folder))
 
 
+def base_aside(storage: Storage, run: RunRef, folder: str) -> Base:
+    """Return the base of a term that a removal of its revision put aside; the errors are those of `base_of`."""
+    return _read_base(storage, run, folder, removed(folder))
+
+
 def _read_base(storage: Storage, run: RunRef, folder: str, path: str) -> Base:
-    """Read the base of a term, which lies in its place or was put aside; the errors are those of `base_of`."""
     found = decode_base(storage.read(path), run, path)
     if RunPaths(run).term(found.number, found.nonce).rpartition("/")[2] != folder.rpartition("/")[2]:
         raise CorruptError(
@@ -295,7 +299,7 @@ class Aside(CorruptError):
 def _aside(storage: Storage, run: RunRef, folder: str) -> CorruptError | None:
     """Return the base that a removal of its revision put aside, or what is wrong with it; None if none did."""
     try:
-        return Aside(folder, _read_base(storage, run, folder, removed(folder)))
+        return Aside(folder, base_aside(storage, run, folder))
     except FileNotFoundError:
         return None
     except CorruptError as error:

@@ -122,6 +122,7 @@ class Cumulative:
         return snapshots.read(self._storage, self._built_on(), self._left, strict=strict)
 
     def _built_on(self) -> View:
+        # By no `cached_property`, which holds a lock before Python 3.12.
         if self._view is None:
             self._view = built_on(self._storage, self._opened)
         return self._view

@@ -106,7 +106,7 @@ def _recover(
         can_begin = begin and one.has_steps() and not claims.was_removed(storage, run, one.claimed)
         if not can_begin or was_to_be_a_fork(storage, run, life):
             return Recovered("unsettled", 0)
-        if begin_with(storage, run, life, one) is None:
+        if not begin_with(storage, run, life, one):
             return Recovered("overtaken", 0)
         life = claims.now(storage, run)
     if not opening and not (is_last_writers(one, life.head) and is_over(storage, run, life, one, held, roots)):
@@ -158,30 +158,28 @@ def was_to_be_a_fork(storage: Storage, run: RunRef, life: Life) -> bool:
     return first is not None and first.source is not None
 
 
-def begin_with(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Base | None:
+def begin_with(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> bool:
     """Begin a run that nobody has opened yet, such that what follows takes the rows of a journal.
 
     Returns:
-        The base of its first term, or of its newest, if somebody opened it meanwhile; None if somebody else opens it at
-        this moment.
+        Whether it is begun, if only by somebody who opened it meanwhile; False if somebody else is just opening it.
     """
     paths = RunPaths(run)
     n = life.existing
     nonce = secrets.token_hex(8)
     if not claims.take(storage, paths, new_claim(nonce, "recovered", _reason(one)), n):
-        return None
+        return False
     # Only now is it certain: who had made the last claim may have put its base since, and logged.
-    head = claims.newest_base(storage, run, n)
-    if head is not None:
-        return head
+    if claims.newest_base(storage, run, n) is not None:
+        return True
     record = RevisionRecord(number=1, parent=None, cut=None, created_ms=now_ms(), reason=_reason(one))
     recovery = Recovery(nonce=one.nonce, first={}, start=0)
     opened = build(run, "new", n, nonce, nothing(run, record), 0, (record,), None, recovery, begun=life.first)
     try:
         publish(storage, opened, None)
     except FencedError:
-        return None
-    return opened.base
+        return False
+    return True
 
 
 def _replay(storage: Storage, run: RunRef, life: Life, one: Abandoned) -> Literal["brought in", "kept", "overtaken"]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, cast
 
 from rewind_logger.errors import CorruptError, RunNotFoundError
-from rewind_logger.format import names, segment
-from rewind_logger.format.documents import Base, Recovery, Source, decode_base, encode_pin
+from rewind_logger.format import segment
+from rewind_logger.format.documents import Base, Recovery, Source, encode_pin
 from rewind_logger.format.names import RunPaths
 from rewind_logger.format.run_names import MAX_NAME_BYTES, MAX_NAME_CHARACTERS
 from rewind_logger.history import claims, reader, recovery, segments
@@ -85,11 +86,9 @@ def _base(storage: Storage, run: RunRef, one: Abandoned) -> Base | None:
     if one.claimed is None or claims.was_removed(storage, run, one.claimed):
         return None
     folder = RunPaths(run).term(one.claimed, one.nonce)
-    for path in (names.base(folder), names.removed(folder)):
-        try:
-            return decode_base(storage.read(path), run, path)
-        except FileNotFoundError:
-            continue
+    for read in (claims.base_of, claims.base_aside):
+        with suppress(FileNotFoundError):
+            return read(storage, run, folder)
     return None  # its opening was cut short
 
 

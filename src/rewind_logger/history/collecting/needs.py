@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rewind_logger.errors import CorruptError
 from rewind_logger.format import names
-from rewind_logger.format.documents import Base, Plan, decode_base
+from rewind_logger.format.documents import Base, Plan
 from rewind_logger.format.names import RunPaths
 from rewind_logger.history import claims
 from rewind_logger.history.view import effective_lineage
@@ -172,10 +172,10 @@ def _look_up(storage: Storage, found: Roots, limit: float, without: str | None) 
             if is_old(found.claims[n], limit):
                 break
             continue
-        path = names.base(paths.term(n, claim.nonce))
+        folder = paths.term(n, claim.nonce)
         base: Base | None
         try:
-            base, modified = decode_base(storage.read(path), run, path), storage.info(path).modified
+            base, modified = claims.base_of(storage, run, folder), storage.info(names.base(folder)).modified
         except FileNotFoundError:
             base = None
         _check_terms(storage, found, n, terms.get(n, set()) - {claim.nonce})
@@ -234,13 +234,13 @@ def _add_archived(
     entry = Entry(record.folder, record.sealed, None)
     if record.folder in found.removed.values() or (record.folder in found.folders and found.needs.has(entry)):
         return
-    path, modified = names.base(record.folder), None
+    modified = None
     try:
-        base = decode_base(storage.read(path), found.run, path)
+        base = claims.base_of(storage, found.run, record.folder)
     except FileNotFoundError:
-        path = names.removed(record.folder)
         try:
-            base, modified = decode_base(storage.read(path), found.run, path), storage.info(path).modified
+            base = claims.base_aside(storage, found.run, record.folder)
+            modified = storage.info(names.removed(record.folder)).modified
         except FileNotFoundError:
             if not present:
                 return  # it went with the run that was removed
